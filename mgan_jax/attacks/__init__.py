@@ -1,0 +1,1 @@
+"""Attacks: `attack(key, variables, images, labels, targets=None) -> AttackResult`."""

@@ -1,0 +1,99 @@
+"""AdvGAN (Xiao et al. 2018, arXiv:1801.02610): a generator that perturbs, a discriminator that wants it to look real."""
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.attacks.result import attack_result
+from mgan_jax.losses import least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
+from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, GeneratorStep, Network
+
+
+def advgan(
+    apply_fn: ApplyFn,
+    generator: Network,
+    discriminator: Network,
+    alpha: float = 0.1,
+    hinge_weight: float = 0.0,
+    hinge_bound: float = 3.0,
+    kappa: float = 0.0,
+    mean_margin: float | None = None,
+    target_label: int | None = None,
+) -> GenerativeAttack:
+    """x_adv = clip(x + G(x), 0, 1), trained with L = L_adv + alpha L_GAN + hinge_weight L_hinge (equations 1 to 4).
+
+    L_adv is the hinge of Carlini & Wagner on the target's logits, L_GAN the least-squares loss, L_hinge bounds ||G(x)||_2.
+
+    Args:
+      apply_fn: the target.
+      generator: images -> perturbations within epsilon, as `models.generator`.
+      discriminator: images -> scores [B].
+      alpha: weight of L_GAN.
+      hinge_weight: weight of L_hinge; 0 leaves the formula of MGAN's slides.
+      hinge_bound: c of L_hinge, a 2-norm in units of pixels in [0, 1].
+      kappa: margin on the logits that L_adv asks for.
+      mean_margin: where given, kappa is adapted in every step until the mean margin by which the samples are misclassified
+        has this value: the control that is as confident as another attack.
+      target_label: the class to reach; None: any but the true one.
+
+    Returns:
+      A `GenerativeAttack` whose `state['balance']` is `{'kappa': []}`.
+
+    Raises:
+      ValueError: a negative weight or kappa.
+    """
+    for name, value in (("alpha", alpha), ("hinge_weight", hinge_weight), ("kappa", kappa)):
+        if value < 0:
+            raise ValueError(f"{name} is {value}; choose it >= 0")
+
+    def init(key: Array, image_shape: tuple[int, int, int]) -> dict:
+        generator_key, discriminator_key = jax.random.split(key)
+        return {
+            "generator": generator.init(generator_key, image_shape),
+            "discriminator": discriminator.init(discriminator_key, image_shape),
+            "balance": {"kappa": jnp.float32(kappa)},
+        }
+
+    def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
+        del key, step
+        perturbation = generator.apply(generator_variables, images)
+        adversarial = jnp.clip(images + perturbation, 0.0, 1.0)
+        logits = apply_fn(variables, adversarial)
+        kappa_now = state["balance"]["kappa"]
+        if target_label is None:
+            adversarial_loss = untargeted_hinge(logits, labels, kappa_now)
+            fooled = logits.argmax(-1) != labels
+        else:
+            adversarial_loss = targeted_hinge(logits, jnp.full_like(labels, target_label), kappa_now)
+            fooled = logits.argmax(-1) == target_label
+        gan_loss = least_squares(discriminator.apply(state["discriminator"], adversarial), 1.0)
+        loss = adversarial_loss + alpha * gan_loss
+        if hinge_weight:
+            loss += hinge_weight * norm_hinge(perturbation, hinge_bound)
+        reached = margin(logits, logits.argmax(-1)).mean()
+        if mean_margin is not None:
+            kappa_now = jnp.maximum(kappa_now + 0.01 * (mean_margin - jax.lax.stop_gradient(reached)), 0.0)
+        metrics = {
+            "loss": loss,
+            "adversarial_loss": adversarial_loss,
+            "gan_loss": gan_loss,
+            "misclassification": fooled.mean(),
+            "margin": reached,
+        }
+        return loss, GeneratorStep(adversarial, logits, {"kappa": kappa_now}, metrics)
+
+    def discriminator_loss(discriminator_variables, images, adversarial) -> Array:
+        real, fake = (discriminator.apply(discriminator_variables, x) for x in (images, adversarial))
+        return (least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2
+
+    def perturb(state, images: Array) -> Array:
+        return jnp.clip(images + generator.apply(state["generator"], images), 0.0, 1.0)
+
+    def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
+        del key
+        if targets is not None and target_label is None:
+            raise ValueError("this generator was trained untargeted; train one with target_label to aim at a class")
+        if targets is None and target_label is not None:
+            targets = jnp.full_like(labels, target_label)
+        return attack_result(apply_fn, variables, images, perturb(state, images), labels, targets)
+
+    return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, attack)

@@ -1,0 +1,128 @@
+"""MGAN: AdvGAN with the target's mutants as a third party, L = L_adv + alpha L_GAN + beta L_mutate."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.attacks.advgan import advgan
+from mgan_jax.losses import disagreement
+from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Mutation, Network
+
+DECAY = 0.99
+BETA_BOUNDS = (1e-3, 1e3)
+
+
+def mgan(
+    apply_fn: ApplyFn,
+    generator: Network,
+    discriminator: Network,
+    mutations: Sequence[Mutation],
+    beta: float = 1.0,
+    num_mutants: int = 8,
+    min_accuracy_ratios: Sequence[float] | None = None,
+    target_ratio: float | None = None,
+    beta_rate: float = 0.02,
+    redraw_every: int = 1,
+    normal_images: int = 64,
+    **advgan_arguments,
+) -> GenerativeAttack:
+    """AdvGAN whose samples also keep the decisions of mutants the target's own.
+
+    L_mutate is the mean over mutants and images of the cross-entropy between a mutant's softmax on x_adv and the target's
+    own decision there. The slides give one beta. With `target_ratio` there is one beta an operator, and each is moved by
+    dual ascent: it grows while the label change rate (LCR) of the training samples over the normal LCR, both under the
+    step's mutants, is above `target_ratio`, and shrinks below, since an LCR far below normal is conspicuous too.
+
+    Args:
+      apply_fn: the target.
+      generator, discriminator: as in `advgan`.
+      mutations: the operators; a step's mutants take them in turn.
+      beta: weight of L_mutate, at the start where it is adapted; 0 is AdvGAN exactly.
+      num_mutants: mutants a step.
+      min_accuracy_ratios: for each operator, the share of the target's accuracy below which a mutant does not count,
+        judged on the step's normal images; None: all mutants count.
+      target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
+      beta_rate: step of log beta per unit of the ratio's excess.
+      redraw_every: steps that share their mutants; 1: drawn afresh for every step.
+      normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken.
+      **advgan_arguments: of `advgan`.
+
+    Returns:
+      A `GenerativeAttack`; its balance adds `beta`, `flips` and `normal_flips`, [operators] each.
+
+    Raises:
+      ValueError: no operators, a negative beta, or numbers of mutants or steps below 1.
+    """
+    if beta < 0:
+        raise ValueError(f"beta is {beta}; choose it >= 0")
+    base = advgan(apply_fn, generator, discriminator, **advgan_arguments)
+    if beta == 0:
+        return base
+    if not mutations:
+        raise ValueError("mutations is empty; MGAN needs at least one operator")
+    for name, value in (("num_mutants", num_mutants), ("redraw_every", redraw_every), ("normal_images", normal_images)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; choose it >= 1")
+    operators = tuple(mutations)
+    thresholds = jnp.asarray(min_accuracy_ratios if min_accuracy_ratios is not None else [0.0] * len(operators))
+
+    def init(key: Array, image_shape: tuple[int, int, int]) -> dict:
+        state = base.init(key, image_shape)
+        rates = {name: jnp.zeros(len(operators)) for name in ("flips", "normal_flips")}
+        adapted = {"beta": jnp.full(len(operators), beta, jnp.float32), **rates}
+        return {**state, "balance": {**state["balance"], **adapted}}
+
+    def next_balance(balance: dict, weights: Array, flips: Array, normal_flips: Array, one_hot: Array) -> dict:
+        """Moving averages of both rates for each operator that had a mutant, and dual ascent on beta."""
+        seen = weights @ one_hot
+        average = lambda old, new: jnp.where(  # noqa: E731
+            seen > 0, DECAY * old + (1 - DECAY) * ((weights * new) @ one_hot) / jnp.maximum(seen, 1.0), old
+        )
+        flips, normal_flips = average(balance["flips"], flips), average(balance["normal_flips"], normal_flips)
+        betas = balance["beta"]
+        if target_ratio is not None:
+            excess = flips / jnp.maximum(normal_flips, 1e-4) - target_ratio
+            moved = betas * jnp.exp(beta_rate * jnp.clip(excess, -1.0, 1.0))
+            betas = jnp.where((seen > 0) & (normal_flips > 0), jnp.clip(moved, *BETA_BOUNDS), betas)
+        return {"beta": betas, "flips": flips, "normal_flips": normal_flips}
+
+    def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
+        loss, done = base.generator_loss(generator_variables, state, key, step, variables, images, labels)
+        decisions = jax.lax.stop_gradient(done.logits.argmax(-1))
+        normal = images[:normal_images]
+        normal_decisions = apply_fn(variables, normal).argmax(-1)
+        accuracy = (normal_decisions == labels[:normal_images]).mean()
+        fooled = decisions != labels
+
+        draw = step // redraw_every
+        indices = (draw * num_mutants + jnp.arange(num_mutants)) % len(operators)
+        keys = jax.random.split(jax.random.fold_in(key, draw), num_mutants)
+
+        def one(mutant):
+            index, mutant_key = mutant
+            mutated = jax.lax.stop_gradient(jax.lax.switch(index, operators, mutant_key, variables))
+            logits = apply_fn(mutated, done.adversarial)
+            normal_labels = apply_fn(mutated, normal).argmax(-1)
+            counts = (normal_labels == labels[:normal_images]).mean() >= thresholds[index] * accuracy
+            flips = (fooled & (logits.argmax(-1) != decisions)).sum() / jnp.maximum(fooled.sum(), 1)
+            return disagreement(logits, decisions).mean(), flips, (normal_labels != normal_decisions).mean(), counts
+
+        disagreements, flips, normal_flips, counts = jax.lax.map(one, (indices, keys))
+        weights = counts.astype(jnp.float32)
+        total = jnp.maximum(weights.sum(), 1.0)
+        betas = state["balance"]["beta"]
+        mutate_loss = (weights * betas[indices] * disagreements).sum() / total
+        one_hot = jax.nn.one_hot(indices, len(operators))
+        adapted = next_balance(state["balance"], weights, flips, normal_flips, one_hot)
+        metrics = {
+            **done.metrics,
+            "loss": loss + mutate_loss,
+            "mutate_loss": (weights * disagreements).sum() / total,
+            "beta": betas.mean(),
+            "label_change_rate": (weights * flips).sum() / total,
+            "normal_label_change_rate": (weights * normal_flips).sum() / total,
+        }
+        return loss + mutate_loss, done._replace(balance={**done.balance, **adapted}, metrics=metrics)
+
+    return base._replace(init=init, generator_loss=generator_loss)

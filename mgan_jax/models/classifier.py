@@ -1,0 +1,80 @@
+"""A chain of named Linen layers as a `Classifier`, a tuple of pure functions."""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgan_jax.types import Array, Classifier, Variables
+
+
+class Chain(nn.Module):
+    """Layers applied one after the other; `first` and `last` cut a piece out.
+
+    Attributes:
+      layers: Linen modules with names of their own, or plain functions [B, ...] -> [B, ...].
+    """
+
+    layers: Sequence[Callable[[Array], Array]]
+    preserve_adopted_names: ClassVar[bool] = True
+
+    def __call__(self, x: Array, first: int = 0, last: int | None = None) -> Array:
+        for layer in self.layers[first:last]:
+            x = layer(x)
+        return x
+
+
+def draw_kernels(key: Array, variables: Variables) -> Variables:
+    """Fills every `kernel` leaf with N(0, 2 / fan_in) values (He et al. 2015) from a single draw.
+
+    Args:
+      key: consumed.
+      variables: a tree whose kernels, [..., in, out], are still zero.
+
+    Returns:
+      The same tree; leaves that are no kernel are untouched.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(variables)
+    sizes = [leaf.size if path[-1].key == "kernel" else 0 for path, leaf in leaves]
+    values = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    drawn = [
+        value.reshape(leaf.shape) * np.sqrt(2.0 * leaf.shape[-1] / leaf.size) if value.size else leaf
+        for value, (_, leaf) in zip(values, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, drawn)
+
+
+def initialise(key: Array, module: nn.Module, *inputs: Array) -> Variables:
+    """Variables of any network of this package for inputs of these shapes; `key` is consumed."""
+
+    @jax.jit
+    def init(key, *inputs):
+        return draw_kernels(key, module.init(key, *inputs))
+
+    return init(key, *inputs)
+
+
+def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[int, int, int]) -> Classifier:
+    """Turns an ordered chain {name: layer} into a `Classifier`; its features are what the last layer gets.
+
+    Args:
+      layers: Linen modules, which get their name as parameter name, and plain functions; the last gives the logits and
+        is named `output`.
+      image_shape: (H, W, C).
+    """
+    chain = Chain(
+        tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items())
+    )
+
+    def piece(first, last):
+        return lambda variables, x: chain.apply(variables, x, first, last)
+
+    return Classifier(
+        init=lambda key: initialise(key, chain, jnp.zeros((1, *image_shape))),
+        apply=piece(0, None),
+        features=piece(0, len(layers) - 1),
+        stages=tuple((name, piece(i, i + 1)) for i, name in enumerate(layers)),
+    )

@@ -1,0 +1,59 @@
+"""AdvGAN's perturbation generator (Xiao et al. 2018, arXiv:1801.02610)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mgan_jax.models.classifier import initialise
+from mgan_jax.models.layers import conv
+from mgan_jax.types import Array, Network
+
+
+def instance_norm() -> nn.Module:
+    """Each channel of each image normalised by its own mean and variance: no state, and a batch of one works."""
+    return nn.GroupNorm(num_groups=None, group_size=1)
+
+
+class Generator(nn.Module):
+    """Images [B, H, W, C] -> directions [B, H, W, C] in (-1, 1), for any H, W >= 4."""
+
+    widths: tuple[int, ...]
+    num_residual_blocks: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        x, sizes = images, []
+        for i, width in enumerate(self.widths):
+            sizes.append(x.shape[1:3])
+            x = nn.relu(instance_norm()(conv(width, 3, strides=1 if i == 0 else 2)(x)))
+        for _ in range(self.num_residual_blocks):
+            y = nn.relu(instance_norm()(conv(self.widths[-1], 3)(x)))
+            x = x + instance_norm()(conv(self.widths[-1], 3)(y))
+        for width, (height, breadth) in zip(self.widths[-2::-1], sizes[:0:-1], strict=True):
+            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :height, :breadth]
+            x = nn.relu(instance_norm()(conv(width, 3)(x)))
+        return jnp.tanh(conv(images.shape[-1], 3)(x))
+
+
+def generator(epsilon: float = 0.3, widths: tuple[int, ...] = (8, 16, 32), num_residual_blocks: int = 4) -> Network:
+    """Encoder with strides 1, 2, 2, residual bottleneck, decoder; tanh times epsilon.
+
+    The decoder repeats pixels and convolves, instead of a transposed convolution: no checkerboards, any image size.
+
+    Args:
+      epsilon: bound of the perturbation in L-inf, in units of images in [0, 1].
+      widths: channels of the encoder; the decoder mirrors them.
+      num_residual_blocks: blocks of two 3 x 3 convolutions at the narrowest place.
+
+    Returns:
+      A `Network` whose apply gives perturbations [B, H, W, C] in [-epsilon, epsilon].
+
+    Raises:
+      ValueError: epsilon outside [0, 1].
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}; it bounds changes of pixels in [0, 1], so choose it between 0 and 1")
+    module = Generator(tuple(widths), num_residual_blocks)
+    return Network(
+        init=lambda key, image_shape: initialise(key, module, jnp.zeros((1, *image_shape))),
+        apply=lambda variables, images: epsilon * module.apply(variables, images),
+    )

@@ -1,0 +1,36 @@
+"""NEB: neuron effect blocking (DeepMutation, Ma et al. 2018, table III)."""
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.mutation.selection import change_neurons, check_rate
+from mgan_jax.types import Array, Mutation, Variables
+
+
+def neuron_effect_blocking(
+    rate: float = 0.1, per_layer: bool = False, include_output: bool = True, output_layer: str = "output"
+) -> Mutation:
+    """Sets incoming weights and bias of chosen neurons to 0, so that their output is 0 and the next layers see nothing.
+
+    Args:
+      rate: share of the neurons, floor(rate * neurons) and at least one; 0 is the identity.
+      per_layer: whether the share is of each layer, or of the whole network at once.
+      include_output: whether the neurons of the output layer count.
+      output_layer: its name, needed to leave it out.
+
+    Returns:
+      `mutate(key, variables) -> variables`.
+
+    Raises:
+      ValueError: a rate outside [0, 1].
+    """
+    check_rate(rate)
+
+    def change(key: Array, layer: dict[str, Array]) -> dict[str, Array]:
+        del key
+        return jax.tree.map(jnp.zeros_like, layer)
+
+    def mutate(key: Array, variables: Variables) -> Variables:
+        return change_neurons(key, variables, change, rate, per_layer, include_output, output_layer)
+
+    return mutate

@@ -1,0 +1,59 @@
+"""NS: neuron switch (DeepMutation, Ma et al. 2018, table III)."""
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.mutation.selection import check_rate, count, layer, layers, masks, replace_layers
+from mgan_jax.types import Array, Mutation, Variables
+
+
+def neuron_switch(
+    rate: float = 0.1, per_layer: bool = True, include_output: bool = False, output_layer: str = "output"
+) -> Mutation:
+    """Neurons of a layer exchange roles: incoming weights and biases change places, outgoing weights stay.
+
+    Args:
+      rate: share of the neurons; 0 is the identity.
+      per_layer: True: in each layer a cycle over max(2, floor(rate * neurons of the layer)) random neurons. False: of the
+        whole network max(1, floor(rate * neurons / 2)) disjoint random pairs, each within a layer, change places.
+      include_output: whether the neurons of the output layer count.
+      output_layer: its name, needed to leave it out.
+
+    Returns:
+      `mutate(key, variables) -> variables`.
+
+    Raises:
+      ValueError: a rate outside [0, 1].
+    """
+    check_rate(rate)
+
+    def sources(key: Array, sizes: list[int]) -> list[Array]:
+        """For each layer the index [neurons] from which each neuron takes its weights."""
+        order_key, pair_key = jax.random.split(key)
+        keys = jax.random.split(order_key, len(sizes))
+        orders = [jax.random.permutation(k, size) for k, size in zip(keys, sizes, strict=True)]
+        if per_layer:
+            lengths = [min(size, count(rate, size, minimum=2)) for size in sizes]
+            return [
+                jnp.arange(size).at[order[:length]].set(jnp.roll(order[:length], -1))
+                for size, order, length in zip(sizes, orders, lengths, strict=True)
+            ]
+        # Neighbours in a random order are a random matching; the mask says which pairs of it change places.
+        chosen = masks(pair_key, [size // 2 for size in sizes], rate, per_layer=False)
+        result = []
+        for size, order, mask in zip(sizes, orders, chosen, strict=True):
+            pairs = order[: 2 * len(mask)].reshape(-1, 2)
+            exchanged = jnp.where(mask[:, None], pairs[:, ::-1], pairs)
+            result.append(jnp.arange(size).at[pairs].set(exchanged))
+        return result
+
+    def mutate(key: Array, variables: Variables) -> Variables:
+        paths = layers(variables, include_output, output_layer)
+        sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
+        changed = {
+            path: jax.tree.map(lambda leaf, source=source: leaf[..., source], layer(variables, path))
+            for path, source in zip(paths, sources(key, sizes), strict=True)
+        }
+        return replace_layers(variables, changed)
+
+    return mutate

@@ -1,0 +1,150 @@
+"""What the operators share: which leaves hold neurons, and masks that select an exact number of things.
+
+A neuron is an index of the last axis of a `kernel` leaf, true for Linen's Dense [in, out] and Conv [h, w, in, out]; the
+`bias` beside the kernel belongs to it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgan_jax.types import Array, Variables
+
+
+def count(rate: float, total: int, minimum: int = 1) -> int:
+    """floor(rate * total), at least `minimum`: a mutant has at least one change. A rate of 0 gives 0."""
+    return max(minimum, int(np.floor(rate * total + 1e-9))) if rate else 0
+
+
+def check_rate(rate: float) -> None:
+    """Raises ValueError unless 0 <= rate <= 1."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"mutation rate is {rate}; it is a share, so choose it between 0 and 1")
+
+
+def random_mask(key: Array, size: int, chosen: int) -> Array:
+    """A mask [size] with exactly `chosen` True, every such mask equally likely; `key` is consumed."""
+    if chosen == 0:
+        return jnp.zeros(size, bool)
+    # Ties between uniform draws are frequent in large networks: indices of top_k, not a threshold, keep the count exact.
+    _, indices = jax.lax.top_k(jax.random.uniform(key, (size,)), chosen)
+    return jnp.zeros(size, bool).at[indices].set(True)
+
+
+def masks(key: Array, sizes: list[int], rate: float, per_layer: bool) -> list[Array]:
+    """One mask a layer: a share `rate` of all things of the network at once, or of each layer; `key` is consumed."""
+    if per_layer:
+        keys = jax.random.split(key, len(sizes))
+        return [random_mask(k, size, count(rate, size)) for k, size in zip(keys, sizes, strict=True)]
+    whole = random_mask(key, sum(sizes), count(rate, sum(sizes)))
+    return jnp.split(whole, np.cumsum(sizes)[:-1])
+
+
+def layers(variables: Variables, include_output: bool = True, output_layer: str = "output") -> list[tuple]:
+    """Paths of the layers that hold neurons: those with a `kernel` leaf in `variables['params']`.
+
+    Args:
+      variables: of any Linen-like network: nested dicts with `params` on top.
+      include_output: whether the layer that gives the logits counts.
+      output_layer: a component of its path, needed only to leave it out.
+
+    Raises:
+      ValueError: no kernel, or the output layer is to be left out and none has its name.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables["params"])[0]]
+    found = [tuple(entry.key for entry in path[:-1]) for path in paths if path[-1].key == "kernel"]
+    if not found:
+        raise ValueError("the network has no leaf named 'kernel': mutation operators find neurons by that name")
+    if include_output:
+        return found
+    hidden = [path for path in found if output_layer not in path]
+    if len(hidden) == len(found):
+        raise ValueError(
+            f"no layer is named {output_layer!r}, so the output layer cannot be left out; pass output_layer, one of "
+            f"{sorted({path[-1] for path in found})}, or include_output=True"
+        )
+    return hidden
+
+
+def layer(variables: Variables, path: tuple) -> dict[str, Array]:
+    """The leaves (`kernel`, perhaps `bias`) of the layer at `path`."""
+    tree = variables["params"]
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def replace(tree, path: tuple, value):
+    """A copy of nested dicts with `value` at `path`; everything else is the same object."""
+    if not path:
+        return value
+    return {**tree, path[0]: replace(tree[path[0]], path[1:], value)}
+
+
+def replace_layers(variables: Variables, changed: dict[tuple, dict[str, Array]]) -> Variables:
+    """`variables` with the layers at these paths replaced."""
+    params = variables["params"]
+    for path, value in changed.items():
+        params = replace(params, path, value)
+    return {**variables, "params": params}
+
+
+def change_neurons(
+    key: Array,
+    variables: Variables,
+    change: Callable[[Array, dict[str, Array]], dict[str, Array]],
+    rate: float,
+    per_layer: bool,
+    include_output: bool,
+    output_layer: str,
+) -> Variables:
+    """Applies `change(key, layer) -> layer` to an exact number of randomly chosen neurons.
+
+    Args:
+      key: consumed.
+      variables: the network.
+      change: what happens to every neuron of a layer; only the chosen ones keep it.
+      rate: share of the neurons; per_layer: of each layer, else of the whole network at once.
+      include_output, output_layer: as in `layers`.
+    """
+    paths = layers(variables, include_output, output_layer)
+    kernels = [layer(variables, path)["kernel"] for path in paths]
+    mask_key, change_key = jax.random.split(key)
+    chosen = masks(mask_key, [kernel.shape[-1] for kernel in kernels], rate, per_layer)
+    changed = {}
+    for path, mask, layer_key in zip(paths, chosen, jax.random.split(change_key, len(paths)), strict=True):
+        before = layer(variables, path)
+        after = change(layer_key, before)
+        changed[path] = {name: jnp.where(mask, after[name], leaf) for name, leaf in before.items()}
+    return replace_layers(variables, changed)
+
+
+def flip_gates(key: Array, variables: Variables, gate: str, rate: float, operator: str) -> Variables:
+    """Flips max(1, round(rate * eligible)) gates of one kind, chosen at random; `key` is consumed.
+
+    Args:
+      key: consumed.
+      variables: a network with a collection `structure` of scalar gates.
+      gate: name of the gate; the layers that have it are eligible.
+      rate: share of the eligible layers.
+      operator: abbreviation for the error.
+
+    Raises:
+      ValueError: no layer has such a gate.
+    """
+    structure = variables.get("structure", {})
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(structure)
+    eligible = [i for i, (path, _) in enumerate(leaves) if path[-1].key == gate]
+    if not eligible:
+        raise ValueError(
+            f"{operator} needs a layer with the gate {gate!r} in variables['structure'], and this network has none; "
+            "use a model of mgan_jax.models with such layers, or a weight or neuron operator"
+        )
+    chosen = max(1, round(rate * len(eligible))) if rate else 0
+    mask = random_mask(key, len(eligible), chosen)
+    values = [leaf for _, leaf in leaves]
+    for i, flipped in zip(eligible, mask, strict=True):
+        values[i] = values[i] ^ flipped
+    return {**variables, "structure": jax.tree.unflatten(treedef, values)}

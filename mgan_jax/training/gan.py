@@ -1,0 +1,57 @@
+"""Training of generator and discriminator against each other, for any `GenerativeAttack`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mgan_jax.types import GenerativeAttack, TrainState, Variables
+
+
+def optimizer(learning_rate: float, total_steps: int) -> optax.GradientTransformation:
+    """Adam, its learning rate falling along a cosine to a hundredth over the training.
+
+    Raises:
+      ValueError: a learning rate that is not positive.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}; choose it > 0")
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps, alpha=0.01), b1=0.5)
+
+
+def init_state(key, attack: GenerativeAttack, image_shape, transform: optax.GradientTransformation) -> TrainState:
+    """A fresh state; `key` is consumed."""
+    state = attack.init(key, image_shape)
+    players = {name: state[name] for name in ("generator", "discriminator")}
+    return TrainState(jnp.int32(0), state, transform.init(players))
+
+
+def make_train_step(attack: GenerativeAttack, variables: Variables, transform: optax.GradientTransformation) -> Callable:
+    """One simultaneous step of both players.
+
+    Args:
+      attack: the losses.
+      variables: the target's, fixed.
+      transform: the optimiser of both.
+
+    Returns:
+      `train_step(state, key, step, images [B, H, W, C], labels [B]) -> (state, metrics)`, a plain function.
+    """
+
+    def train_step(train_state: TrainState, key, step, images, labels):
+        state = train_state.params
+        (_, done), generator_gradient = jax.value_and_grad(attack.generator_loss, has_aux=True)(
+            state["generator"], state, key, step, variables, images, labels
+        )
+        discriminator_loss, discriminator_gradient = jax.value_and_grad(attack.discriminator_loss)(
+            state["discriminator"], images, jax.lax.stop_gradient(done.adversarial)
+        )
+        players = {name: state[name] for name in ("generator", "discriminator")}
+        gradients = {"generator": generator_gradient, "discriminator": discriminator_gradient}
+        updates, opt_state = transform.update(gradients, train_state.opt_state, players)
+        state = {**optax.apply_updates(players, updates), "balance": done.balance}
+        metrics = {**done.metrics, "discriminator_loss": discriminator_loss}
+        return TrainState(train_state.step + 1, state, opt_state), metrics
+
+    return train_step

@@ -1,0 +1,160 @@
+"""The words that every module shares: plain trees, pure functions and the tuples that hold them.
+
+Axis letters in all docstrings: B batch, H W C image, M mutants, N examples, K epsilons.
+Images are float32 in [0, 1]; labels are int32; keys are `jax.random.key` keys, consumed and never stored.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Variables = Mapping[str, Any]
+"""What `model.init` returns: `{'params': ..., 'structure': ...}`, a tree of arrays."""
+
+
+class ApplyFn(Protocol):
+    """A classifier: `(variables, images [B, H, W, C] in [0, 1]) -> logits [B, num_classes]`."""
+
+    def __call__(self, variables: Variables, images: Array) -> Array: ...
+
+
+class Mutation(Protocol):
+    """A mutation operator: one key is one mutant; `jax.vmap` over keys makes many."""
+
+    def __call__(self, key: Array, variables: Variables) -> Variables: ...
+
+
+class Split(NamedTuple):
+    """Examples of one stream: `images` [N, H, W, C] float32 in [0, 1] and `labels` [N] int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """Three disjoint splits and the facts about them that no config repeats."""
+
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
+class Classifier(NamedTuple):
+    """A target network as pure functions.
+
+    Attributes:
+      init: `init(key) -> variables`.
+      apply: `apply(variables, images [B, H, W, C]) -> logits [B, num_classes]`.
+      features: `features(variables, images) -> [B, F]`, the last hidden layer.
+      stages: the network as a chain of `(name, stage(variables, x) -> x)`; composing them is `apply`.
+    """
+
+    init: Callable[[Array], Variables]
+    apply: ApplyFn
+    features: ApplyFn
+    stages: tuple[tuple[str, ApplyFn], ...]
+
+
+class AttackResult(NamedTuple):
+    """What an attack returns; every field is recomputed from `adversarial`, the images that are returned.
+
+    Attributes:
+      adversarial: [B, H, W, C] in [0, 1]; where the attack failed, its best iterate.
+      success: [B] bool: the clean image is classified correctly, and the returned one is not (targeted: gets the target).
+      clean_correct: [B] bool: the target classifies the clean image correctly.
+      logits: [B, num_classes] of the returned images.
+      l0, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
+    """
+
+    adversarial: Array
+    success: Array
+    clean_correct: Array
+    logits: Array
+    l0: Array
+    l2: Array
+    linf: Array
+
+
+class Attack(Protocol):
+    """`attack(key, variables, images [B, H, W, C], labels [B], targets [B] or None) -> AttackResult`."""
+
+    def __call__(
+        self, key: Array, variables: Variables, images: Array, labels: Array, targets: Array | None = None
+    ) -> AttackResult: ...
+
+
+class Network(NamedTuple):
+    """A network that is no classifier: `init(key, image_shape) -> variables` and `apply(variables, images)`."""
+
+    init: Callable[[Array, tuple[int, int, int]], Variables]
+    apply: Callable[[Variables, Array], Array]
+
+
+class GenerativeAttack(NamedTuple):
+    """An attack that learns a generator: `training.gan` optimises it, `jax.tree_util.Partial(attack, state)` is an `Attack`.
+
+    `state` is `{'generator': ..., 'discriminator': ..., 'balance': ...}`; `balance` holds what is adapted by rule instead
+    of by gradient.
+
+    Attributes:
+      init: `init(key, image_shape) -> state`.
+      generator_loss: `(generator, state, key, step, variables, images, labels) -> (loss, GeneratorStep)`, differentiated in
+        its first argument; `key` is the training's own, folded with what the method draws per step.
+      discriminator_loss: `(discriminator, images, adversarial) -> loss`, differentiated in its first argument.
+      perturb: `perturb(state, images) -> adversarial [B, H, W, C]`.
+      attack: `attack(state, key, variables, images, labels, targets=None) -> AttackResult`.
+    """
+
+    init: Callable[..., Mapping[str, Any]]
+    generator_loss: Callable[..., tuple[Array, "GeneratorStep"]]
+    discriminator_loss: Callable[..., Array]
+    perturb: Callable[..., Array]
+    attack: Callable[..., AttackResult]
+
+
+class GeneratorStep(NamedTuple):
+    """What a generator's loss leaves behind.
+
+    Attributes:
+      adversarial: [B, H, W, C].
+      logits: the target's on them, [B, num_classes].
+      balance: the next value of `state['balance']`.
+      metrics: scalars to be logged.
+    """
+
+    adversarial: Array
+    logits: Array
+    balance: Any
+    metrics: dict[str, Array]
+
+
+class Detector(NamedTuple):
+    """A detector of adversarial images.
+
+    Attributes:
+      fit: `fit(key, variables, images, labels) -> state`, on clean data only.
+      score: `score(variables, state, images [B, H, W, C]) -> [B]`, larger = more suspicious.
+    """
+
+    fit: Callable[..., Any]
+    score: Callable[..., Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a resumed training needs besides the seed; arrays only.
+
+    Attributes:
+      step: int32, the number of optimiser steps done.
+      params: what is trained.
+      opt_state: the optimiser's state for `params`.
+    """
+
+    step: Array
+    params: Any
+    opt_state: Any
