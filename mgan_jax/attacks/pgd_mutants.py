@@ -1,0 +1,52 @@
+"""PGD whose loss averages over mutants: MGAN without a generator, the control that shows what the generator adds."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.attacks.pgd import pgd
+from mgan_jax.losses import disagreement, margin
+from mgan_jax.types import ApplyFn, Array, Attack, Mutation, Variables
+
+
+def pgd_mutants(
+    apply_fn: ApplyFn,
+    mutations: Sequence[Mutation],
+    beta: float = 1.0,
+    num_mutants: int = 4,
+    kappa: float = 0.0,
+    epsilon: float = 0.3,
+    num_steps: int = 40,
+    step_size: float = 0.01,
+) -> Attack:
+    """Descends max(z_y - max_{i != y} z_i, -kappa) + beta L_mutate with the steps of `pgd`; untargeted.
+
+    Args:
+      apply_fn: the target.
+      mutations: the operators; mutants are drawn afresh in every step and take them in turn.
+      beta: weight of L_mutate, the mean over mutants of the cross-entropy with the target's own decision.
+      num_mutants: mutants a step.
+      kappa: margin on the logits.
+      epsilon, num_steps, step_size: as in `pgd`.
+
+    Raises:
+      ValueError: no operator, or numbers out of range.
+    """
+    if not mutations or num_mutants < 1 or beta < 0:
+        raise ValueError(f"{len(mutations)} operators, {num_mutants} mutants, beta {beta}; choose >= 1, >= 1 and >= 0")
+    operators = tuple(mutations)
+
+    def loss(key: Array, step: Array, variables: Variables, images: Array, logits: Array, goal: Array) -> Array:
+        decisions = jax.lax.stop_gradient(logits.argmax(-1))
+        indices = (step * num_mutants + jnp.arange(num_mutants)) % len(operators)
+        keys = jax.random.split(jax.random.fold_in(key, step), num_mutants)
+
+        def one(mutant):
+            index, mutant_key = mutant
+            mutated = jax.lax.stop_gradient(jax.lax.switch(index, operators, mutant_key, variables))
+            return disagreement(apply_fn(mutated, images), decisions)
+
+        return -jnp.maximum(margin(logits, goal), -kappa) - beta * jax.lax.map(one, (indices, keys)).mean(0)
+
+    return pgd(apply_fn, epsilon, num_steps, step_size, loss=loss)

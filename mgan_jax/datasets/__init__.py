@@ -1,0 +1,1 @@
+"""Data sets: one file a format, each a factory returning `Dataset`."""

@@ -1,0 +1,85 @@
+"""Checking of examples, and their seeded split into train, validation and test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mgan_jax.types import Dataset, Split
+
+
+def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, source: str) -> Split:
+    """Images as float32 in [0, 1], labels as int32 in [0, num_classes).
+
+    Args:
+      images: [N, H, W] or [N, H, W, C]; uint8 is divided by 255.
+      labels: [N].
+      num_classes: the classes there are.
+      source: what an error calls these examples.
+
+    Raises:
+      ValueError: none, unequal numbers, wrong shapes, values that are not finite or outside their bounds.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or labels.ndim != 1:
+        raise ValueError(f"{source}: images {images.shape} and labels {labels.shape}; expected [N, H, W, C] and [N]")
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(f"{source}: {len(images)} images and {len(labels)} labels; expected equal numbers, at least one")
+    if images.dtype == np.uint8:
+        images = images / np.float32(255)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{source}: images are {images.dtype}; expected uint8, or floats in [0, 1]")
+    if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"{source}: images reach from {images.min()} to {images.max()}; scale them to [0, 1]")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"{source}: labels are {labels.dtype} from {labels.min()} to {labels.max()}; "
+            f"expected integers from 0 to {num_classes - 1}"
+        )
+    return Split(images.astype(np.float32), labels.astype(np.int32))
+
+
+def split_dataset(
+    examples: Split, test: Split, num_classes: int, class_names: Sequence[str], num_validation: int, seed: int
+) -> Dataset:
+    """A `Dataset` whose validation examples are drawn from `examples` by a seed; the test set is what is given.
+
+    Raises:
+      ValueError: as many validation examples as there are, or fewer than one.
+    """
+    total = len(examples.labels)
+    if not 1 <= num_validation < total:
+        raise ValueError(f"num_validation is {num_validation}; choose it between 1 and {total - 1}")
+    order = np.random.default_rng(seed).permutation(total)
+    take = lambda rows: Split(examples.images[rows], examples.labels[rows])  # noqa: E731
+    return Dataset(
+        train=take(order[num_validation:]),
+        validation=take(order[:num_validation]),
+        test=test,
+        num_classes=num_classes,
+        image_shape=examples.images.shape[1:],
+        class_names=tuple(class_names),
+    )
+
+
+def class_balanced(labels: np.ndarray, num_images: int, seed: int) -> np.ndarray:
+    """Sorted indices [num_images] with as many examples of each class, give or take one.
+
+    Raises:
+      ValueError: a class has too few examples, or num_images < 1.
+    """
+    classes = np.unique(labels)
+    if num_images < 1:
+        raise ValueError(f"num_images is {num_images}; choose at least 1")
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for i, label in enumerate(classes):
+        wanted = num_images // len(classes) + (i < num_images % len(classes))
+        rows = np.flatnonzero(labels == label)
+        if wanted > len(rows):
+            raise ValueError(
+                f"{num_images} class-balanced images need {wanted} of class {label}, and there are {len(rows)}; choose fewer"
+            )
+        chosen.append(rng.permutation(rows)[:wanted])
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,1 @@
+"""Detectors of adversarial images: `NamedTuple(fit, score)`, larger scores are more suspicious."""

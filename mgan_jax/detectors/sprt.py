@@ -1,0 +1,106 @@
+"""Model mutation testing by sequential probability ratio test (Wang et al. 2019, arXiv:1812.05793, algorithm 3)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+
+from mgan_jax import population
+from mgan_jax.detectors.label_change_rate import label_change_rate
+from mgan_jax.types import ApplyFn, Array, Detector, Mutation, Variables
+
+
+class Verdict(NamedTuple):
+    """What the test says of each of N images.
+
+    Attributes:
+      adversarial, normal: [N] bool; neither is set where the mutants did not suffice.
+      used: [N] int32, mutants until the decision, or all of them.
+      log_ratio: [N] float32, the log ratio at the decision, or after all mutants.
+    """
+
+    adversarial: Array
+    normal: Array
+    used: Array
+    log_ratio: Array
+
+
+def threshold(normal_flips: np.ndarray, mu: float = 1.0, confidence: float = 0.99) -> float:
+    """kappa_h = mu * (normal LCR + half width of its confidence interval), equation 5; both of [M, N] flips.
+
+    The interval is that of the mean over images of their label change rates, as published.
+    """
+    rates = np.asarray(normal_flips, np.float64).mean(0)
+    half_width = float(norm.ppf((1 + confidence) / 2)) * rates.std(ddof=1) / np.sqrt(len(rates))
+    return float(mu * (rates.mean() + half_width))
+
+
+def sequential_test(
+    flips: Array, kappa: float, alpha: float = 0.05, beta: float = 0.05, delta_ratio: float = 0.1
+) -> Verdict:
+    """Tests p >= p1 = kappa + delta against p <= p0 = kappa - delta on all images at once, after every mutant.
+
+    After n mutants of which z flip, log ratio = z log(p1 / p0) + (n - z) log((1 - p1) / (1 - p0)); adversarial from
+    log((1 - beta) / alpha) on, normal down to log(beta / (1 - alpha)), whichever comes first.
+
+    Args:
+      flips: [M, N] bool, mutants in the order in which they are used.
+      kappa: the label change rate on the border.
+      alpha, beta: bounds of the two errors.
+      delta_ratio: delta / kappa, half the region of indifference.
+
+    Raises:
+      ValueError: kappa with p1 or p0 outside (0, 1), or alpha, beta, delta_ratio outside (0, 1).
+    """
+    for name, value in (("alpha", alpha), ("beta", beta), ("delta_ratio", delta_ratio)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} is {value}; choose it between 0 and 1")
+    p1, p0 = kappa * (1 + delta_ratio), kappa * (1 - delta_ratio)
+    if not 0 < p0 < p1 < 1:
+        raise ValueError(f"kappa is {kappa}: the rates {p0} and {p1} it tests must lie between 0 and 1")
+    gain = jnp.where(jnp.asarray(flips, bool), np.log(p1 / p0), np.log((1 - p1) / (1 - p0)))
+    log_ratios = jnp.cumsum(gain, axis=0)
+    above, below = log_ratios >= np.log((1 - beta) / alpha), log_ratios <= np.log(beta / (1 - alpha))
+    decided = above | below
+    last = jnp.where(decided.any(0), decided.argmax(0), flips.shape[0] - 1)
+    at = lambda values: jnp.take_along_axis(values, last[None], axis=0)[0]  # noqa: E731
+    return Verdict(at(above), at(below), last.astype(jnp.int32) + 1, at(log_ratios))
+
+
+def sprt(
+    apply_fn: ApplyFn,
+    mutate: Mutation,
+    num_mutants: int = 500,
+    min_accuracy_ratio: float = 0.9,
+    mu: float = 1.0,
+    alpha: float = 0.05,
+    beta: float = 0.05,
+    delta_ratio: float = 0.1,
+    method: str = "auto",
+) -> Detector:
+    """The sequential test as a detector: `score` is the log ratio at the decision.
+
+    Args:
+      apply_fn, mutate, num_mutants, min_accuracy_ratio, method: as in `label_change_rate`.
+      mu: factor of the threshold, see `threshold`.
+      alpha, beta, delta_ratio: as in `sequential_test`.
+
+    Returns:
+      A `Detector`; the state is `{'mutants': tree, 'kappa': []}`. An image is called adversarial where the score is at
+      least log((1 - beta) / alpha).
+    """
+    sampler = label_change_rate(apply_fn, mutate, num_mutants, min_accuracy_ratio, method)
+
+    def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict:
+        mutants = sampler.fit(key, variables, images, labels)
+        votes = population.votes(apply_fn, mutants, images, method=method)
+        flips = votes != population.predictions(apply_fn, variables, images)
+        return {"mutants": mutants, "kappa": threshold(flips, mu)}
+
+    def score(variables: Variables, state: dict, images: Array) -> Array:
+        decisions = apply_fn(variables, images).argmax(-1)
+        labels = population.evaluate(apply_fn, state["mutants"], images, lambda logits: logits.argmax(-1), method)
+        return sequential_test(labels != decisions, state["kappa"], alpha, beta, delta_ratio).log_ratio
+
+    return Detector(fit, score)

@@ -1,0 +1,1 @@
+"""Experiments: `run(config, workdir, ...)`, the only Python loops over attacks and detectors."""

@@ -1,0 +1,128 @@
+"""Model mutation testing of adversarial images: the rows of the tables, as the evaluation protocol defines them."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from mgan_jax import metrics
+from mgan_jax.detectors.sprt import sequential_test, threshold
+
+RESAMPLES = 500
+
+
+class Subject(NamedTuple):
+    """Images under test and what the target says of them, all of the same N clean images in the same order.
+
+    Attributes:
+      images: [N, H, W, C].
+      decisions: [N] the target's labels on them.
+    """
+
+    images: np.ndarray
+    decisions: np.ndarray
+
+
+class Protocol(NamedTuple):
+    """How mutants are drawn: 'unfiltered' at rate .1, or 'qualified' at rate .05 with 0.9 of the target's accuracy."""
+
+    name: str
+    rate: float
+    min_accuracy_ratio: float
+
+
+def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_classes: int) -> dict:
+    """What a row says of an attack by itself: rates over all and over clean-correct images, distances, labels."""
+    correct = clean.decisions == labels
+    flipped = correct & (adversarial.decisions != labels)
+    change = np.abs(adversarial.images - clean.images)
+    flat = change.reshape(len(change), -1)
+    histogram = np.bincount(adversarial.decisions[flipped], minlength=num_classes)
+    return {
+        "num_images": len(labels),
+        "misclassification": float((adversarial.decisions != labels).mean()),
+        "misclassification_ci95": metrics.wilson((adversarial.decisions != labels).sum(), len(labels)),
+        "num_clean_correct": int(correct.sum()),
+        "success_rate": float(flipped.sum() / max(correct.sum(), 1)),
+        "num_adversarial": int(flipped.sum()),
+        "linf": float(flat.max(-1).mean()),
+        "l2": float(np.sqrt(np.square(flat).sum(-1)).mean()),
+        "l0": float((change > 0).any(-1).reshape(len(change), -1).sum(-1).mean()),
+        "label_histogram": histogram.tolist(),
+        "label_entropy": metrics.entropy(histogram),
+    }
+
+
+def auroc_of(rates: list[np.ndarray]) -> float:
+    """AUROC of [adversarial, normal] label change rates, NaN where it does not exist."""
+    value = metrics.auroc(*rates)
+    return np.nan if value is None else value
+
+
+def testing_row(
+    labels: np.ndarray,
+    clean: Subject,
+    adversarial: Subject,
+    clean_votes: np.ndarray,
+    adversarial_votes: np.ndarray,
+    kappa: float | None,
+    seed: int,
+) -> dict:
+    """What a row says of one attack under one population of mutants.
+
+    Args:
+      labels: [N] true classes.
+      clean, adversarial: the normal images and the same images attacked.
+      clean_votes, adversarial_votes: [M, N] the mutants' labels on both.
+      kappa: SPRT's threshold from validation data; None where no validation mutants exist.
+      seed: of the bootstrap.
+
+    Returns:
+      Fields of `report.results`; rates are None where the adversarial set or the population is empty.
+    """
+    chosen = (clean.decisions == labels) & (adversarial.decisions != labels)
+    num_mutants = len(clean_votes)
+    fields = ("lcr", "lcr_ci99", "normal_lcr", "lcr_ratio", "lcr_ratio_ci95", "class_matched_normal_lcr", "auroc",
+              "auroc_ci95", "auroc_two_sided", "tpr_at_5fpr", "tpr_at_5fpr_low", "sprt_detection_rate",
+              "sprt_false_positive_rate", "sprt_undecided", "sprt_mutants_used")  # fmt: skip
+    row = {"num_adversarial": int(chosen.sum()), **dict.fromkeys(fields)}
+    if num_mutants == 0 or not chosen.any():
+        return row
+    all_normal = clean_votes != clean.decisions
+    normal, flips = all_normal[:, chosen], (adversarial_votes != adversarial.decisions)[:, chosen]
+    normal_rates, rates = normal.mean(0), flips.mean(0)
+    bootstrap = partial(metrics.two_way_bootstrap, num_samples=RESAMPLES, seed=seed)
+    area = metrics.auroc(rates, normal_rates)
+    row |= {
+        "lcr": float(rates.mean()),
+        "lcr_ci99": bootstrap([flips], lambda r: r[0].mean(), confidence=0.99),
+        "normal_lcr": float(normal_rates.mean()),
+        "class_matched_normal_lcr": metrics.class_matched(
+            all_normal.mean(0), clean.decisions, adversarial.decisions[chosen]
+        ),
+        "auroc": area,
+        "auroc_two_sided": max(area, 1 - area),
+        "auroc_ci95": bootstrap([flips, normal], auroc_of, confidence=0.95),
+        "tpr_at_5fpr": metrics.true_positive_rate(rates, normal_rates),
+        "tpr_at_5fpr_low": metrics.true_positive_rate(-rates, -normal_rates),
+    }
+    if normal.any():
+        ratio = lambda r: r[0].mean() / r[1].mean() if r[1].any() else np.nan  # noqa: E731
+        row["lcr_ratio"] = row["lcr"] / row["normal_lcr"]
+        row["lcr_ratio_ci95"] = bootstrap([flips, normal], ratio, confidence=0.95)
+    if kappa is not None and 0 < kappa * 1.1 < 1:
+        found, alarms = sequential_test(flips, kappa), sequential_test(normal, kappa)
+        row |= {
+            "sprt_detection_rate": float(found.adversarial.mean()),
+            "sprt_false_positive_rate": float(alarms.adversarial.mean()),
+            "sprt_undecided": float((~(found.adversarial | found.normal)).mean()),
+            "sprt_mutants_used": float(found.used.mean()),
+        }
+    return row
+
+
+def kappa_of(votes: np.ndarray, decisions: np.ndarray, correct: np.ndarray) -> float | None:
+    """SPRT's threshold from [M, N] votes of validation mutants on correctly classified validation images."""
+    if len(votes) == 0:
+        return None
+    return threshold((votes != decisions)[:, correct])

@@ -1,0 +1,181 @@
+"""Trainings of an experiment: built from the config, resumed from their checkpoints, shown while they run."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgan_jax import checkpoint, mutation
+from mgan_jax.build import build
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.training import gan, loop, target
+from mgan_jax.types import Classifier, Dataset, GenerativeAttack, Mutation, Variables
+
+SECONDS_BETWEEN_SAVES = 15.0
+
+
+class Run(NamedTuple):
+    """One seed of an experiment.
+
+    Attributes:
+      config: the whole configuration.
+      path: folder of this seed's stages.
+      seed: of everything.
+      dataset: the data.
+      start: `start(name, total, unit) -> update(done, **numbers)`, the progress display.
+    """
+
+    config: Any
+    path: Any
+    seed: int
+    dataset: Dataset
+    start: Callable[..., Callable[..., None]]
+
+
+def train(
+    run: Run,
+    name: str,
+    fresh: Callable[[], Any],
+    train_step: Callable,
+    settings: Any,
+    total_steps: int,
+) -> loop.Progress:
+    """Runs a training to its end, from its newest checkpoint if there is one.
+
+    Args:
+      run: the seed.
+      name: of the stage; its checkpoints lie in a folder of that name.
+      fresh: gives the state at step 0.
+      train_step: as in `loop.make_chunk`.
+      settings: `batch_size` and `chunk_size`.
+      total_steps: a multiple of the chunk size.
+
+    Raises:
+      FloatingPointError: a metric is not finite; names the step and the last good checkpoint.
+      checkpoint.CorruptCheckpoint: the saved state is not what was written.
+    """
+    folder = run.path / "checkpoints" / name
+    progress = checkpoint.restore(folder)
+    state = fresh()
+    if progress is None:
+        progress = loop.Progress(state, 0, {})
+    else:
+        saved = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(leaf) for leaf in progress["state"]])
+        progress = loop.Progress(saved, int(progress["step"]), dict(progress["history"]))
+    if progress.step >= total_steps:
+        return progress
+    update = run.start(name, total_steps, "steps")
+    saved_at = time.monotonic()
+
+    def save(progress: loop.Progress) -> None:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
+        checkpoint.save(folder, progress.step, {"state": leaves, "step": progress.step, "history": progress.history})
+
+    def after_chunk(progress: loop.Progress) -> None:
+        nonlocal saved_at
+        update(progress.step, **{name: values[-settings.chunk_size :].mean() for name, values in progress.history.items()})
+        if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES or progress.step >= total_steps:
+            save(progress)
+            saved_at = time.monotonic()
+
+    images, labels = run.dataset.train
+    try:
+        return loop.run(
+            loop.make_chunk(train_step, (images, labels)),
+            progress,
+            stream_key(run.seed, name, "steps"),
+            run.seed,
+            len(images),
+            settings.batch_size,
+            total_steps,
+            settings.chunk_size,
+            after_chunk,
+        )
+    except FloatingPointError as error:
+        last = checkpoint.latest_step(folder)
+        where = f"the last good checkpoint is {folder / str(last)}" if last is not None else "nothing was saved before"
+        raise FloatingPointError(f"training of {name}: {error}; {where}; try a smaller learning rate") from None
+
+
+def build_target(config: Any, dataset: Dataset) -> Classifier:
+    """The target network of a config for the shapes of a data set."""
+    return build(
+        "models", config.name, image_shape=dataset.image_shape, num_classes=dataset.num_classes, **config.get("model", {})
+    )
+
+
+def train_target(run: Run) -> tuple[Classifier, Variables, dict[str, np.ndarray]]:
+    """The trained target, its variables and its history."""
+    settings = run.config.target
+    classifier = build_target(settings, run.dataset)
+    steps = loop.num_steps(settings.epochs, len(run.dataset.train.images), settings.batch_size, settings.chunk_size)
+    transform = target.optimizer(settings.learning_rate, steps, settings.weight_decay)
+    progress = train(
+        run,
+        "target",
+        lambda: target.init_state(stream_key(run.seed, "target", "init"), classifier, transform),
+        target.make_train_step(classifier, transform, settings.max_shift),
+        settings,
+        steps,
+    )
+    return classifier, progress.state.params, progress.history
+
+
+def build_mutation(config: Any, operator: str, rate: float) -> Mutation:
+    """The operator with this abbreviation; `config.mutation` may hold further arguments by its full name."""
+    if operator not in mutation.OPERATORS:
+        raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(mutation.OPERATORS)}")
+    name = mutation.OPERATORS[operator]
+    return build("mutation", name, rate=rate, **config.mutation.get(name, {}))
+
+
+def build_generative_attack(
+    config: Any, method: str, apply_fn: Callable, operators: tuple[str, ...] = (), epsilon: float | None = None, **changes
+) -> GenerativeAttack:
+    """AdvGAN or MGAN as `config.attacks[method]` describes it.
+
+    Args:
+      config: the whole configuration.
+      method: "advgan" or "mgan".
+      apply_fn: the target.
+      operators: MGAN's, abbreviated; each is drawn under both protocols.
+      epsilon: bound in L-inf; None: the config's.
+      **changes: arguments that replace the config's.
+    """
+    arguments = {**config.attacks[method].arguments, **changes}
+    if method == "mgan":
+        pairs = [(operator, protocol) for protocol in config.protocols.values() for operator in operators]
+        arguments["mutations"] = [build_mutation(config, operator, protocol.rate) for operator, protocol in pairs]
+        arguments["min_accuracy_ratios"] = [protocol.min_accuracy_ratio for _, protocol in pairs]
+    epsilon = config.epsilon if epsilon is None else epsilon
+    generator = build("models", "generator", epsilon=epsilon, **config.generator)
+    return build("attacks", method, apply_fn=apply_fn, generator=generator,
+                 discriminator=build("models", "discriminator", **config.discriminator), **arguments)  # fmt: skip
+
+
+def train_generator(
+    run: Run, name: str, attack: GenerativeAttack, variables: Variables, settings: Any
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """The trained state of a generative attack, and its history.
+
+    Args:
+      run: the seed.
+      name: of the stage.
+      attack: what is trained.
+      variables: the target's.
+      settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`.
+    """
+    steps = loop.num_steps(settings.epochs, len(run.dataset.train.images), settings.batch_size, settings.chunk_size)
+    transform = gan.optimizer(settings.learning_rate, steps)
+    progress = train(
+        run,
+        name,
+        lambda: gan.init_state(stream_key(run.seed, "generators", "init"), attack, run.dataset.image_shape, transform),
+        gan.make_train_step(attack, variables, transform),
+        settings,
+        steps,
+    )
+    return progress.state.params, progress.history

@@ -1,0 +1,106 @@
+"""What is measured, as evaluation on the host in NumPy; the definitions of every number in tables and reports.
+
+Flips are [M, N] booleans: does mutant m answer otherwise than the target itself does on the very image n. The label change
+rate (LCR) of image n is the mean over mutants, that of a set the mean over both.
+"""
+
+import numpy as np
+from scipy.stats import binomtest, rankdata
+
+
+def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Wilson's interval of a proportion; None where total = 0."""
+    if total == 0:
+        return None
+    interval = binomtest(int(successes), int(total)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
+    """P(positive > negative) + P(positive = negative) / 2, the area under the ROC curve (Mann and Whitney 1947).
+
+    Args:
+      positive: [P] scores of adversarial images, larger = more suspicious.
+      negative: [N] scores of normal images.
+
+    Returns:
+      A share, or None where one set is empty.
+    """
+    p, n = len(positive), len(negative)
+    if p == 0 or n == 0:
+        return None
+    ranks = rankdata(np.concatenate([positive, negative]))
+    return float((ranks[:p].sum() - p * (p + 1) / 2) / (p * n))
+
+
+def true_positive_rate(positive: np.ndarray, negative: np.ndarray, false_positive_rate: float = 0.05) -> float | None:
+    """Share of positives above the lowest threshold that at most 5 % of the negatives exceed; None for an empty set.
+
+    Ties are resolved against the detector: scores equal to the threshold are not detected. Negate both for the other
+    direction, suspiciously low scores.
+    """
+    if len(positive) == 0 or len(negative) == 0:
+        return None
+    ordered = np.sort(negative)[::-1]
+    threshold = ordered[int(np.floor(false_positive_rate * len(ordered) + 1e-9))]
+    return float((positive > threshold).mean())
+
+
+def two_way_bootstrap(flips: list[np.ndarray], statistic, num_samples: int, confidence: float, seed: int):
+    """Percentile interval of a statistic of mean flips, resampling mutants and images (Owen 2007).
+
+    Args:
+      flips: matrices [M, N] of the same mutants on sets of the same N images (paired: a normal and an adversarial form).
+      statistic: function of a list of [N] label change rates, one a matrix.
+      num_samples: resamplings.
+      confidence: of the interval.
+      seed: of the resampling.
+
+    Returns:
+      (low, high), or None where there is no mutant or no image, or the statistic is never finite.
+    """
+    num_mutants, num_images = flips[0].shape
+    if num_mutants == 0 or num_images == 0:
+        return None
+    rng = np.random.default_rng(seed)
+    matrices = [matrix.astype(np.float32) for matrix in flips]
+    values = []
+    for _ in range(num_samples):
+        weights = (rng.multinomial(num_mutants, np.full(num_mutants, 1 / num_mutants)) / num_mutants).astype(np.float32)
+        images = rng.integers(0, num_images, num_images)
+        values.append(statistic([(weights @ matrix)[images] for matrix in matrices]))
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return None
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def class_matched(normal_rates: np.ndarray, predicted: np.ndarray, adversarial_labels: np.ndarray) -> float | None:
+    """Normal LCR of clean images predicted as the classes that the adversarial images are given.
+
+    Mutants that collapse answer one class; sending every image there lowers LCR without consistency, which this removes.
+
+    Args:
+      normal_rates: [N] label change rates of clean images.
+      predicted: [N] the target's decisions on them.
+      adversarial_labels: [A] the target's decisions on the adversarial images.
+
+    Returns:
+      The mean over adversarial images of the mean normal rate of their class; classes that no clean image is predicted as
+      are left out. None where nothing is left.
+    """
+    classes = [c for c in np.unique(adversarial_labels) if (predicted == c).any()]
+    counts = np.array([(adversarial_labels == c).sum() for c in classes])
+    if counts.sum() == 0:
+        return None
+    rates = np.array([normal_rates[predicted == c].mean() for c in classes])
+    return float((counts * rates).sum() / counts.sum())
+
+
+def entropy(histogram: np.ndarray) -> float:
+    """Entropy of a histogram in bits; 0 for an empty one."""
+    shares = histogram[histogram > 0] / max(histogram.sum(), 1)
+    return float(-(shares * np.log2(shares)).sum() + 0.0)
