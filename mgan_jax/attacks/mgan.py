@@ -10,7 +10,7 @@ from mgan_jax.losses import disagreement
 from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Mutation, Network
 
 DECAY = 0.99
-BETA_BOUNDS = (1e-3, 1e3)
+MIN_BETA = 1e-3
 
 
 def mgan(
@@ -23,6 +23,8 @@ def mgan(
     min_accuracy_ratios: Sequence[float] | None = None,
     target_ratio: float | None = None,
     beta_rate: float = 0.02,
+    max_beta: float = 4.0,
+    warmup_steps: int = 0,
     redraw_every: int = 1,
     normal_images: int = 64,
     **advgan_arguments,
@@ -44,6 +46,8 @@ def mgan(
         judged on the step's normal images; None: all mutants count.
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
       beta_rate: step of log beta per unit of the ratio's excess.
+      max_beta: where beta is adapted, it stays below this, lest L_adv be drowned: one class is then no longer fooled.
+      warmup_steps: steps over which L_mutate's weight rises from 0, so that the generator first learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
       normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken.
       **advgan_arguments: of `advgan`.
@@ -84,7 +88,7 @@ def mgan(
         if target_ratio is not None:
             excess = flips / jnp.maximum(normal_flips, 1e-4) - target_ratio
             moved = betas * jnp.exp(beta_rate * jnp.clip(excess, -1.0, 1.0))
-            betas = jnp.where((seen > 0) & (normal_flips > 0), jnp.clip(moved, *BETA_BOUNDS), betas)
+            betas = jnp.where((seen > 0) & (normal_flips > 0), jnp.clip(moved, MIN_BETA, max_beta), betas)
         return {"beta": betas, "flips": flips, "normal_flips": normal_flips}
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
@@ -112,7 +116,8 @@ def mgan(
         weights = counts.astype(jnp.float32)
         total = jnp.maximum(weights.sum(), 1.0)
         betas = state["balance"]["beta"]
-        mutate_loss = (weights * betas[indices] * disagreements).sum() / total
+        ramp = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+        mutate_loss = ramp * (weights * betas[indices] * disagreements).sum() / total
         one_hot = jax.nn.one_hot(indices, len(operators))
         adapted = next_balance(state["balance"], weights, flips, normal_flips, one_hot)
         metrics = {

@@ -92,23 +92,21 @@ def all_attacks(
         return attack, state
 
     reference = None
-    for name in run.config.attacks:
+    for name, settings in run.config.attacks.items():
         if name == "advgan":
             add_generator(name, None, "advgan")
         elif name == "mgan":
-            for trained_on in run.config.attacks.mgan.trained_on:
+            for trained_on in settings.trained_on:
                 operators = WEIGHT_OPERATORS if trained_on == "all" else (trained_on,)
-                reference = add_generator(name, trained_on, "mgan", operators) if reference is None else (
-                    add_generator(name, trained_on, "mgan", operators) and reference
-                )
+                learned = add_generator(name, trained_on, "mgan", operators)
+                reference = reference or learned
     for name in run.config.attacks:
         if name in ("advgan", "mgan"):
             continue
         if name == "advgan_margin":
             if reference is None:
                 raise ValueError("the attack advgan_margin takes its margin from mgan; name mgan among the attacks too")
-            goal = mean_margin(run, classifier, variables, *reference)
-            add_generator(name, None, "advgan", mean_margin=goal)
+            add_generator(name, None, "advgan", mean_margin=mean_margin(run, classifier, variables, *reference))
             continue
         attack = iterative(run, classifier, name)
         key = stream_key(run.seed, "attack", name)

@@ -1,0 +1,75 @@
+"""MGAN against model mutation testing: target, AdvGAN, one MGAN over all operators, controls, report.
+
+    python main.py --config=configs/mgan.py                                  scikit-learn's digits, 3 minutes on 2 cores
+    python main.py --config=configs/mgan.py:mnist --data_dir=FOLDER          MNIST, 45 minutes on 2 cores
+
+Expected: MGAN and AdvGAN both fool the target on more than 90 % of the images, and MGAN's label change rate stays near that of
+normal images, where AdvGAN's is about twice as high. Variants: digits, mnist, smoke.
+"""
+
+from ml_collections import ConfigDict
+
+OPERATORS = ("GF", "WS", "NEB", "NAI", "NS", "LD", "LA", "AFR")
+
+
+def training(epochs: float, learning_rate: float, batch_size: int, **more) -> ConfigDict:
+    return ConfigDict({"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "chunk_size": 50, **more})
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    config = ConfigDict()
+    config.experiment = "mgan"
+    config.seed = 0
+    config.epsilon = 0.3
+    config.mutation = ConfigDict()
+    config.protocols = ConfigDict({
+        "unfiltered": {"rate": 0.1, "min_accuracy_ratio": 0.0},
+        "qualified": {"rate": 0.05, "min_accuracy_ratio": 0.9},
+    })  # fmt: skip
+    config.generator = ConfigDict({"widths": (8, 16, 32), "num_residual_blocks": 4})
+    config.discriminator = ConfigDict({"widths": (8, 16, 32)})
+    config.testing = ConfigDict({
+        "operators": OPERATORS,
+        "num_mutants": 50,
+        "num_validation_mutants": 50,
+        "num_images": 2000,
+        "num_validation_images": 1000,
+        "epsilons": (0.1, 0.15, 0.2, 0.25, 0.3),
+    })  # fmt: skip
+
+    if variant == "mnist":
+        config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
+        config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
+        generator = {"learning_rate": 1e-3, "batch_size": 128}
+        epochs = {"advgan": 4, "mgan": 7, "advgan_margin": 3}
+        warmup = 600
+    elif variant in ("digits", "smoke"):
+        config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
+        config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
+        generator = {"learning_rate": 2e-3, "batch_size": 50}
+        epochs = {"advgan": 25, "mgan": 40, "advgan_margin": 25}
+        warmup = 150
+        config.testing.num_mutants = 20
+        config.testing.num_validation_mutants = 20
+    else:
+        raise ValueError(f"unknown variant {variant!r}; choose digits, mnist or smoke")
+
+    mgan = {"beta": 0.5, "num_mutants": 8, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": warmup, "kappa": 3.0}
+    pgd = {"num_steps": 40, "step_size": 0.01}
+    config.attacks = ConfigDict({
+        "advgan": training(epochs["advgan"], **generator, arguments={"alpha": 0.1, "kappa": 0.0}),
+        "mgan": training(epochs["mgan"], **generator, trained_on=("all",), arguments={"alpha": 0.1, **mgan}),
+        "advgan_margin": training(epochs["advgan_margin"], **generator),
+        "pgd": {"arguments": pgd},
+        "pgd_mutants": {"arguments": {**pgd, "beta": 1.0, "num_mutants": 4, "kappa": 3.0}},
+    })  # fmt: skip
+    if variant == "smoke":
+        for settings in (config.target, config.attacks.advgan, config.attacks.mgan, config.attacks.advgan_margin):
+            settings.epochs = 1
+            settings.chunk_size = 5
+        config.testing.operators = ("NAI", "LD")
+        config.testing.num_mutants = 4
+        config.testing.num_validation_mutants = 4
+        config.testing.num_images = 100
+        config.testing.epsilons = (0.1, 0.3)
+    return config

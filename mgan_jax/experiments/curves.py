@@ -1,0 +1,63 @@
+"""Success and label change rate against epsilon."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgan_jax import population, workdir
+from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, batched
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation
+from mgan_jax.mutation.mixture import mixture
+from mgan_jax.types import Split, Variables
+
+NUM_IMAGES = 500
+
+
+def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, generators: dict) -> list[dict]:
+    """Generators whose perturbation is scaled to each epsilon of the config, under one population of mixed operators.
+
+    Args:
+      run, classifier, variables: the seed and the target.
+      test: clean images; the first 500 are used.
+      generators: {(attack, trained_on): (method, state)}.
+
+    Returns:
+      Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants.
+    """
+    stored = workdir.load_stage(run.path, "epsilon")
+    if stored is not None:
+        return stored.numbers["rows"]
+    images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
+    rate = max(protocol.rate for protocol in run.config.protocols.values())
+    mutate = mixture([build_mutation(run.config, operator, rate) for operator in WEIGHT_OPERATORS])
+    key = stream_key(run.seed, "mutants", "epsilon")
+    sample = jax.jit(lambda key, v: population.sample(mutate, key, v, run.config.testing.num_validation_mutants))
+    mutants = sample(key, variables)
+    decide = lambda x: population.predictions(classifier.apply, variables, x)  # noqa: E731
+    flips = lambda x, decisions: population.votes(classifier.apply, mutants, x) != decisions  # noqa: E731
+    clean = decide(images)
+    normal = flips(images, clean)
+    rows = []
+    for (name, trained_on), (method, state) in generators.items():
+        for epsilon in run.config.testing.epsilons:
+            attack = build_generative_attack(run.config, method, classifier.apply, WEIGHT_OPERATORS, epsilon)
+            craft = jax.tree_util.Partial(attack.attack, state)
+            adversarial = batched(craft, key, variables, images, jnp.asarray(labels))
+            decisions = decide(adversarial)
+            chosen = (clean == labels) & (decisions != labels)
+            rows.append({
+                "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
+                "trained_on": trained_on,
+                "epsilon": float(epsilon),
+                "misclassification": float((decisions != labels).mean()),
+                "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
+                "lcr": float(np.mean(flips(adversarial, decisions)[:, chosen])) if chosen.any() else None,
+                "normal_lcr": float(normal[:, chosen].mean()) if chosen.any() else None,
+                "num_images": len(labels),
+                "num_mutants": run.config.testing.num_validation_mutants,
+            })  # fmt: skip
+    workdir.finish_stage(run.path, "epsilon", {}, {"rows": rows})
+    return rows

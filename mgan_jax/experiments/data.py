@@ -1,0 +1,40 @@
+"""The data of an experiment: what the config names, read from where the command line says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgan_jax.build import build
+from mgan_jax.datasets.idx import holds_idx
+from mgan_jax.datasets.split import class_balanced
+from mgan_jax.types import Dataset, Split
+
+
+def load_data(config: Any, data_dir: str | None, seed: int) -> Dataset:
+    """The data set of `config`: `name` and the factory's arguments; an IDX folder replaces TFDS, what lies there decides.
+
+    Raises:
+      FileNotFoundError: the folder is missing, or holds no such data.
+      ValueError: unknown name, or damaged data.
+    """
+    arguments = {key: value for key, value in config.items() if key != "name"}
+    name = config.name
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"there is no folder {data_dir}; pass that of the data as --data_dir")
+    if name == "tfds_image" and data_dir is not None and holds_idx(data_dir):
+        name = "idx"
+        arguments.pop("builder")
+    if name == "idx" and data_dir is None:
+        raise FileNotFoundError("the data set idx is read from a folder; pass it as --data_dir")
+    if name in ("idx", "tfds_image"):
+        arguments["data_dir"] = data_dir
+    return build("datasets", name, seed=seed, **arguments)
+
+
+def test_images(dataset: Dataset, num_images: int | None) -> Split:
+    """All test images, or so many class-balanced ones, the same for every seed of a run."""
+    if num_images is None or num_images >= len(dataset.test.labels):
+        return dataset.test
+    rows = class_balanced(dataset.test.labels, num_images, seed=0)
+    return Split(np.asarray(dataset.test.images[rows]), np.asarray(dataset.test.labels[rows]))
