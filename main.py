@@ -1,14 +1,12 @@
 """Runs the experiment that a config names: `python main.py --config=configs/mgan.py`."""
 
-import difflib
 import importlib
-import logging
 import math
 import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 USAGE = """python main.py --config=configs/NAME.py[:VARIANT] [flags]
@@ -94,7 +92,7 @@ def main(_: list[str]) -> int:
         stop(f"--seeds={','.join(FLAGS.seeds)} names a seed twice", 2)
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.set_verbosity(logging.WARNING)
     import jax
 
     if FLAGS.compilation_cache:

@@ -41,7 +41,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
         config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
         generator = {"learning_rate": 1e-3, "batch_size": 128}
-        epochs = {"advgan": 4, "mgan": 7, "advgan_margin": 3}
+        epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
         warmup = 600
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})

@@ -15,7 +15,7 @@ DIGEST = "digest.txt"
 UNFINISHED = ".unfinished"
 
 
-class CorruptCheckpoint(ValueError):  # noqa: N818
+class CorruptCheckpoint(ValueError):
     """A finished checkpoint does not hold what was saved; the message names it and what to do."""
 
 

@@ -98,22 +98,35 @@ def votes(apply_fn: ApplyFn, mutants: Variables, images: Array, batch_size: int 
       apply_fn: the network; pass the same function object again and nothing is compiled again.
       mutants: tree with a leading axis M.
       images: [N, H, W, C], any N.
-      batch_size: images at once; the last batch is padded, so that one program serves all.
+      batch_size: images at once; the last batch is filled up, so that one program serves all.
       method: as in `evaluate`.
     """
     size = min(batch_size, len(images))
     result = []
     for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        padding = ((0, size - len(batch)), *((0, 0),) * (images.ndim - 1))
-        result.append(np.asarray(_votes(apply_fn, mutants, jnp.pad(batch, padding), method))[:, : len(batch)])
+        rows = np.arange(start, start + size) % len(images)
+        result.append(np.asarray(_votes(apply_fn, mutants, images[rows], method))[:, : len(images) - start])
     return np.concatenate(result, axis=1)
+
+
+@partial(jax.jit, static_argnames=("apply_fn",))
+def _logits(apply_fn: ApplyFn, variables: Variables, images: Array) -> Array:
+    return apply_fn(variables, images)
+
+
+def logits(apply_fn: ApplyFn, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
+    """Logits of one network, [N, num_classes], on the host; batches and padding as in `votes`."""
+    size = min(batch_size, len(images))
+    result = []
+    for start in range(0, len(images), size):
+        rows = np.arange(start, start + size) % len(images)
+        result.append(np.asarray(_logits(apply_fn, variables, images[rows]))[: len(images) - start])
+    return np.concatenate(result)
 
 
 def predictions(apply_fn: ApplyFn, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
     """The label one network gives each image, [N] int32, on the host."""
-    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
-    return votes(apply_fn, one, images, batch_size)[0]
+    return logits(apply_fn, variables, images, batch_size).argmax(-1).astype(np.int32)
 
 
 def digests(mutants: Variables) -> tuple[str, ...]:
@@ -133,10 +146,12 @@ def digest(variables: Variables) -> str:
     return digests(jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables))[0]
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "mutate", "num_mutants"))
-def _sample_and_judge(apply_fn, mutate, num_mutants, key, variables, images, labels):
-    mutants = sample(mutate, key, variables, num_mutants)
-    return mutants, evaluate(apply_fn, mutants, images, lambda logits: (logits.argmax(-1) == labels).mean())
+_sample = jax.jit(sample, static_argnums=(0, 3))
+
+
+@partial(jax.jit, static_argnames=("apply_fn",))
+def _accuracies(apply_fn: ApplyFn, mutants: Variables, images: Array, labels: Array) -> Array:
+    return evaluate(apply_fn, mutants, images, lambda logits: (logits.argmax(-1) == labels).mean())
 
 
 def qualified(
@@ -179,15 +194,14 @@ def qualified(
     if not 0 <= min_accuracy_ratio <= 1:
         raise ValueError(f"min_accuracy_ratio is {min_accuracy_ratio}; choose a share between 0 and 1")
     batch = min(batch, num_mutants)
-    images, labels = images[: len(images) if min_accuracy_ratio else 1], labels[: len(labels) if min_accuracy_ratio else 1]
-    accuracy = (predictions(apply_fn, variables, images) == np.asarray(labels)).mean()
+    accuracy = (predictions(apply_fn, variables, images) == np.asarray(labels)).mean() if min_accuracy_ratio else 0.0
     seen, kept, names = {digest(variables), *exclude}, [], []
     tried = passed = stale = 0
     while len(names) < num_mutants and tried < 100 * num_mutants and stale < 10:
-        mutants, accuracies = _sample_and_judge(
-            apply_fn, mutate, batch, jax.random.fold_in(key, tried), variables, images, labels
-        )
-        good = np.asarray(accuracies) >= min_accuracy_ratio * accuracy - 1e-9
+        mutants = _sample(mutate, jax.random.fold_in(key, tried), variables, batch)
+        good = np.ones(batch, bool)
+        if min_accuracy_ratio:
+            good = np.asarray(_accuracies(apply_fn, mutants, images, labels)) >= min_accuracy_ratio * accuracy - 1e-9
         tried, passed, stale = tried + batch, passed + int(good.sum()), stale + int(good.any())
         for i, name in enumerate(digests(mutants)):
             if good[i] and name not in seen and len(names) < num_mutants:

@@ -107,7 +107,7 @@ class GenerativeAttack(NamedTuple):
       generator_loss: `(generator, state, key, step, variables, images, labels) -> (loss, GeneratorStep)`, differentiated in
         its first argument; `key` is the training's own, folded with what the method draws per step.
       discriminator_loss: `(discriminator, images, adversarial) -> loss`, differentiated in its first argument.
-      perturb: `perturb(state, images) -> adversarial [B, H, W, C]`.
+      perturb: `perturb(state, images, scale=1.0) -> adversarial [B, H, W, C]`, the perturbation times `scale`.
       attack: `attack(state, key, variables, images, labels, targets=None) -> AttackResult`.
     """
 

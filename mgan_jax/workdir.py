@@ -14,7 +14,7 @@ from mgan_jax.checkpoint import CorruptCheckpoint, digest
 CONFIG = "config.json"
 
 
-class WorkdirMismatch(ValueError):  # noqa: N818
+class WorkdirMismatch(ValueError):
     """The folder belongs to another configuration; the message shows the difference."""
 
 
@@ -83,8 +83,7 @@ def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
         changed = difference(there, config)
         if changed:
             raise WorkdirMismatch(
-                f"{path} belongs to another configuration ({changed}); choose another --workdir, or start anew with "
-                "--overwrite"
+                f"{path} belongs to another configuration ({changed}); choose another --workdir, or start anew with --overwrite"
             )
         if os.access(path, os.W_OK):
             return

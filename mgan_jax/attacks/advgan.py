@@ -7,6 +7,8 @@ from mgan_jax.attacks.result import attack_result
 from mgan_jax.losses import least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
 from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, GeneratorStep, Network
 
+MARGIN_GAIN = 0.01
+
 
 def advgan(
     apply_fn: ApplyFn,
@@ -36,7 +38,7 @@ def advgan(
       target_label: the class to reach; None: any but the true one.
 
     Returns:
-      A `GenerativeAttack` whose `state['balance']` is `{'kappa': []}`.
+      A `GenerativeAttack`; its `state['balance']` holds `kappa` and what adapts it.
 
     Raises:
       ValueError: a negative weight or kappa.
@@ -50,7 +52,11 @@ def advgan(
         return {
             "generator": generator.init(generator_key, image_shape),
             "discriminator": discriminator.init(discriminator_key, image_shape),
-            "balance": {"kappa": jnp.float32(kappa)},
+            "balance": {
+                "kappa": jnp.float32(kappa),
+                "mean_margin": jnp.float32(0.0 if mean_margin is None else mean_margin),
+                "gain": jnp.float32(0.0 if mean_margin is None else MARGIN_GAIN),
+            },
         }
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
@@ -70,8 +76,9 @@ def advgan(
         if hinge_weight:
             loss += hinge_weight * norm_hinge(perturbation, hinge_bound)
         reached = margin(logits, logits.argmax(-1)).mean()
-        if mean_margin is not None:
-            kappa_now = jnp.maximum(kappa_now + 0.01 * (mean_margin - jax.lax.stop_gradient(reached)), 0.0)
+        # Numbers of the state, not of the program: with and without a mean margin one compiled step serves.
+        missing = state["balance"]["mean_margin"] - jax.lax.stop_gradient(reached)
+        kappa_next = jnp.maximum(kappa_now + state["balance"]["gain"] * missing, 0.0)
         metrics = {
             "loss": loss,
             "adversarial_loss": adversarial_loss,
@@ -79,14 +86,14 @@ def advgan(
             "misclassification": fooled.mean(),
             "margin": reached,
         }
-        return loss, GeneratorStep(adversarial, logits, {"kappa": kappa_now}, metrics)
+        return loss, GeneratorStep(adversarial, logits, {**state["balance"], "kappa": kappa_next}, metrics)
 
     def discriminator_loss(discriminator_variables, images, adversarial) -> Array:
         real, fake = (discriminator.apply(discriminator_variables, x) for x in (images, adversarial))
         return (least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2
 
-    def perturb(state, images: Array) -> Array:
-        return jnp.clip(images + generator.apply(state["generator"], images), 0.0, 1.0)
+    def perturb(state, images: Array, scale: Array | float = 1.0) -> Array:
+        return jnp.clip(images + scale * generator.apply(state["generator"], images), 0.0, 1.0)
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
         del key

@@ -22,7 +22,7 @@ def mgan(
     num_mutants: int = 8,
     min_accuracy_ratios: Sequence[float] | None = None,
     target_ratio: float | None = None,
-    beta_rate: float = 0.02,
+    beta_rate: float = 0.05,
     max_beta: float = 4.0,
     warmup_steps: int = 0,
     redraw_every: int = 1,

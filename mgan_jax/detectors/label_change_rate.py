@@ -30,9 +30,7 @@ def label_change_rate(
     """
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> Variables:
-        found = population.qualified(
-            apply_fn, mutate, key, variables, images, labels, num_mutants, min_accuracy_ratio
-        )
+        found = population.qualified(apply_fn, mutate, key, variables, images, labels, num_mutants, min_accuracy_ratio)
         if found.num_mutants == 0:
             raise ValueError(
                 f"none of {found.tried} mutants keeps {min_accuracy_ratio} of the network's accuracy; lower the mutation "

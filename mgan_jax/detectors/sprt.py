@@ -36,9 +36,7 @@ def threshold(normal_flips: np.ndarray, mu: float = 1.0, confidence: float = 0.9
     return float(mu * (rates.mean() + half_width))
 
 
-def sequential_test(
-    flips: Array, kappa: float, alpha: float = 0.05, beta: float = 0.05, delta_ratio: float = 0.1
-) -> Verdict:
+def sequential_test(flips: Array, kappa: float, alpha: float = 0.05, beta: float = 0.05, delta_ratio: float = 0.1) -> Verdict:
     """Tests p >= p1 = kappa + delta against p <= p0 = kappa - delta on all images at once, after every mutant.
 
     After n mutants of which z flip, log ratio = z log(p1 / p0) + (n - z) log((1 - p1) / (1 - p0)); adversarial from

@@ -1,31 +1,45 @@
 """Adversarial images of an experiment: each attack trained or run once, its images kept."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax import workdir
+from mgan_jax import population, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, train_generator
 from mgan_jax.losses import margin
-from mgan_jax.types import Attack, Classifier, GenerativeAttack, Variables
+from mgan_jax.types import Array, Attack, Classifier, GenerativeAttack, Variables
 
 WEIGHT_OPERATORS = ("GF", "WS", "NEB", "NAI", "NS")
 BATCH = 500
 
 
-def batched(attack: Attack | Callable, key, variables: Variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The adversarial images of an attack, [N, H, W, C], computed in batches of one shape."""
-    compiled = jax.jit(lambda key, images, labels: attack(key, variables, images, labels).adversarial)
+def batched(craft: Callable, images: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """`craft(start, images, *others)` on batches of one shape, joined; the last batch is filled up and cut."""
     size, result = min(BATCH, len(images)), []
     for start in range(0, len(images), size):
         rows = np.arange(start, start + size) % len(images)
-        made = compiled(jax.random.fold_in(key, start), images[rows], labels[rows])
+        made = craft(start, images[rows], *(array[rows] for array in others))
         result.append(np.asarray(made)[: len(images) - start])
     return np.concatenate(result)
+
+
+_perturb = jax.jit(lambda perturb, state, images, scale: perturb(state, images, scale), static_argnums=0)
+
+
+def perturbed(attack: GenerativeAttack, state: dict, images: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Images [N, H, W, C] with the generator's perturbation, times `scale`."""
+    generator = {"generator": state["generator"]}
+    return batched(lambda start, batch: _perturb(attack.perturb, generator, batch, scale), images)
+
+
+def attacked(attack: Attack, key: Array, variables: Variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Adversarial images [N, H, W, C] of an attack that learns nothing; `key` is folded with each batch's start."""
+    compiled = jax.jit(lambda key, images, labels: attack(key, variables, images, labels).adversarial)
+    return batched(lambda start, *batch: compiled(jax.random.fold_in(key, start), *batch), images, labels)
 
 
 def generative(
@@ -38,12 +52,10 @@ def generative(
     return attack, state, history
 
 
-def mean_margin(
-    run: Run, classifier: Classifier, variables: Variables, attack: GenerativeAttack, state: dict
-) -> float:
+def mean_margin(run: Run, classifier: Classifier, variables: Variables, attack: GenerativeAttack, state: dict) -> float:
     """Mean logit margin of the target's decisions on an attack's validation images: its confidence."""
     images = run.dataset.validation.images[: run.config.testing.num_validation_images]
-    logits = classifier.apply(variables, attack.perturb(state, images))
+    logits = population.logits(classifier.apply, variables, perturbed(attack, state, images))
     return float(margin(logits, logits.argmax(-1)).mean())
 
 
@@ -75,7 +87,7 @@ def all_attacks(
     """Runs every attack the config names on the test images.
 
     Returns:
-      ({(attack, trained_on): adversarial images}, {(attack, trained_on): (method, state)} of the generators,
+      ({(attack, trained_on): adversarial images}, {(attack, trained_on): (attack, state)} of the generators,
       {stage: history}).
     """
     made, generators, histories = {}, {}, {}
@@ -84,11 +96,8 @@ def all_attacks(
         stage = name if trained_on in (None, "all") else f"{name}_{trained_on}"
         attack, state, history = generative(run, classifier, variables, stage, method, operators, **changes)
         histories[stage] = history
-        generators[name, trained_on] = (method, state)
-        craft = lambda: batched(  # noqa: E731
-            jax.tree_util.Partial(attack.attack, state), stream_key(run.seed, "attack", stage), variables, images, labels
-        )
-        made[name, trained_on] = crafted(run, stage, craft)
+        generators[name, trained_on] = (attack, state)
+        made[name, trained_on] = crafted(run, stage, lambda: perturbed(attack, state, images))
         return attack, state
 
     reference = None
@@ -110,7 +119,6 @@ def all_attacks(
             continue
         attack = iterative(run, classifier, name)
         key = stream_key(run.seed, "attack", name)
-        made[name, None] = crafted(
-            run, name, lambda attack=attack, key=key: batched(attack, key, variables, images, jnp.asarray(labels))
-        )
+        craft = partial(attacked, attack, key, variables, images, labels)
+        made[name, None] = crafted(run, name, craft)
     return made, generators, histories

@@ -3,13 +3,12 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import population, workdir
-from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, batched
+from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, perturbed
 from mgan_jax.experiments.streams import stream_key
-from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation
+from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Split, Variables
 
@@ -22,7 +21,7 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     Args:
       run, classifier, variables: the seed and the target.
       test: clean images; the first 500 are used.
-      generators: {(attack, trained_on): (method, state)}.
+      generators: {(attack, trained_on): (attack, state)}.
 
     Returns:
       Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants.
@@ -41,11 +40,9 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     clean = decide(images)
     normal = flips(images, clean)
     rows = []
-    for (name, trained_on), (method, state) in generators.items():
+    for (name, trained_on), (attack, state) in generators.items():
         for epsilon in run.config.testing.epsilons:
-            attack = build_generative_attack(run.config, method, classifier.apply, WEIGHT_OPERATORS, epsilon)
-            craft = jax.tree_util.Partial(attack.attack, state)
-            adversarial = batched(craft, key, variables, images, jnp.asarray(labels))
+            adversarial = perturbed(attack, state, images, epsilon / run.config.epsilon)
             decisions = decide(adversarial)
             chosen = (clean == labels) & (decisions != labels)
             rows.append({

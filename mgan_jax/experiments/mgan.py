@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import softmax
 from sklearn.neighbors import KNeighborsClassifier
 
 from mgan_jax import population, workdir
@@ -45,7 +46,7 @@ def measure(
     decide = lambda images: testing.Subject(images, population.predictions(classifier.apply, variables, images))  # noqa: E731
     clean = decide(test.images)
     subjects = {key: decide(images) for key, images in made.items()}
-    train, validation = run.dataset.train, run.dataset.validation
+    train = run.dataset.train
     judge = KNeighborsClassifier(3).fit(train.images.reshape(len(train.images), -1), train.labels)
 
     common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf", "targeted": False}
@@ -62,6 +63,7 @@ def measure(
     rows += list(attacks.values())
 
     protocols = [testing.Protocol(name, p.rate, p.min_accuracy_ratio) for name, p in run.config.protocols.items()]
+    protocols.sort(key=lambda protocol: protocol.min_accuracy_ratio)
     pairs = [(operator, protocol) for protocol in protocols for operator in run.config.testing.operators]
     update = run.start("mutation testing", len(pairs), "populations")
     rates = {}
@@ -132,18 +134,17 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         "rows": rows,
         "epsilon_rows": curves,
     }
-    probabilities = lambda images: np.concatenate(  # noqa: E731
-        [np.asarray(jax.nn.softmax(classifier.apply(variables, images[i : i + 500]))) for i in range(0, len(images), 500)]
-    )
+    probabilities = lambda images: softmax(population.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
+    clean = probabilities(test.images)
     adversarial = {}
     for (name, trained_on), images in made.items():
         label = name if trained_on in (None, "all") else f"{name} {trained_on}"
-        p, correct = probabilities(images), probabilities(test.images).argmax(-1) == test.labels
+        p, correct = probabilities(images), clean.argmax(-1) == test.labels
         adversarial[label] = AttackMaterial(images, p, correct & (p.argmax(-1) != test.labels))
     material = Material(
         clean_images=test.images,
         labels=test.labels,
-        probabilities=probabilities(test.images),
+        probabilities=clean,
         class_names=run.dataset.class_names,
         adversarial=adversarial,
         lcr=rates,
@@ -158,9 +159,7 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
     return results, material
 
 
-def run(
-    config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool
-) -> dict:
+def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> dict:
     """Runs the pipeline for each seed, prints the tables and writes the report.
 
     Args:

@@ -97,9 +97,7 @@ def testing_row(
         "lcr": float(rates.mean()),
         "lcr_ci99": bootstrap([flips], lambda r: r[0].mean(), confidence=0.99),
         "normal_lcr": float(normal_rates.mean()),
-        "class_matched_normal_lcr": metrics.class_matched(
-            all_normal.mean(0), clean.decisions, adversarial.decisions[chosen]
-        ),
+        "class_matched_normal_lcr": metrics.class_matched(all_normal.mean(0), clean.decisions, adversarial.decisions[chosen]),
         "auroc": area,
         "auroc_two_sided": max(area, 1 - area),
         "auroc_ci95": bootstrap([flips, normal], auroc_of, confidence=0.95),

@@ -133,7 +133,7 @@ def build_mutation(config: Any, operator: str, rate: float) -> Mutation:
 
 
 def build_generative_attack(
-    config: Any, method: str, apply_fn: Callable, operators: tuple[str, ...] = (), epsilon: float | None = None, **changes
+    config: Any, method: str, apply_fn: Callable, operators: tuple[str, ...] = (), **changes: Any
 ) -> GenerativeAttack:
     """AdvGAN or MGAN as `config.attacks[method]` describes it.
 
@@ -142,7 +142,6 @@ def build_generative_attack(
       method: "advgan" or "mgan".
       apply_fn: the target.
       operators: MGAN's, abbreviated; each is drawn under both protocols.
-      epsilon: bound in L-inf; None: the config's.
       **changes: arguments that replace the config's.
     """
     arguments = {**config.attacks[method].arguments, **changes}
@@ -150,8 +149,7 @@ def build_generative_attack(
         pairs = [(operator, protocol) for protocol in config.protocols.values() for operator in operators]
         arguments["mutations"] = [build_mutation(config, operator, protocol.rate) for operator, protocol in pairs]
         arguments["min_accuracy_ratios"] = [protocol.min_accuracy_ratio for _, protocol in pairs]
-    epsilon = config.epsilon if epsilon is None else epsilon
-    generator = build("models", "generator", epsilon=epsilon, **config.generator)
+    generator = build("models", "generator", epsilon=config.epsilon, **config.generator)
     return build("attacks", method, apply_fn=apply_fn, generator=generator,
                  discriminator=build("models", "discriminator", **config.discriminator), **arguments)  # fmt: skip
 

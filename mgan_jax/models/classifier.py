@@ -65,9 +65,7 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
         is named `output`.
       image_shape: (H, W, C).
     """
-    chain = Chain(
-        tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items())
-    )
+    chain = Chain(tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items()))
 
     def piece(first, last):
         return lambda variables, x: chain.apply(variables, x, first, last)

@@ -11,9 +11,7 @@ NARROW = 33
 """Below so many input channels the patches of a convolution are cheaper on a CPU than XLA's convolution in a loop."""
 
 
-def convolution(
-    images: Array, kernel: Array, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **options
-) -> Array:
+def convolution(images: Array, kernel: Array, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **options) -> Array:
     """`lax.conv_general_dilated` for NHWC images; on a CPU narrow ones become slices and one matrix product.
 
     XLA's CPU convolution loses its threads inside `lax.scan`, where a matrix product keeps them.

@@ -8,7 +8,11 @@ from mgan_jax.types import Array, Mutation, Variables
 
 
 def neuron_switch(
-    rate: float = 0.1, per_layer: bool = True, include_output: bool = False, output_layer: str = "output"
+    rate: float = 0.1,
+    per_layer: bool = True,
+    min_neurons: int = 10,
+    include_output: bool = False,
+    output_layer: str = "output",
 ) -> Mutation:
     """Neurons of a layer exchange roles: incoming weights and biases change places, outgoing weights stay.
 
@@ -16,6 +20,8 @@ def neuron_switch(
       rate: share of the neurons; 0 is the identity.
       per_layer: True: in each layer a cycle over max(2, floor(rate * neurons of the layer)) random neurons. False: of the
         whole network max(1, floor(rate * neurons / 2)) disjoint random pairs, each within a layer, change places.
+      min_neurons: layers of fewer neurons are left alone, as in the code of Wang et al. 2019: two of the six filters of a
+        LeNet would be a third of its first layer, not a tenth.
       include_output: whether the neurons of the output layer count.
       output_layer: its name, needed to leave it out.
 
@@ -48,7 +54,10 @@ def neuron_switch(
         return result
 
     def mutate(key: Array, variables: Variables) -> Variables:
-        paths = layers(variables, include_output, output_layer)
+        found = layers(variables, include_output, output_layer)
+        paths = [path for path in found if layer(variables, path)["kernel"].shape[-1] >= max(min_neurons, 2)]
+        if not paths:
+            raise ValueError(f"NS needs a layer of at least {max(min_neurons, 2)} neurons, and there is none; lower min_neurons")
         sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
         changed = {
             path: jax.tree.map(lambda leaf, source=source: leaf[..., source], layer(variables, path))

@@ -38,7 +38,9 @@ def legend_below(figure: Any, axes: list) -> None:
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(6, len(entries)), fontsize=8, frameon=False)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=min(6, len(entries)), fontsize=8, frameon=False
+    )
 
 
 def lcr_histograms(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
@@ -50,7 +52,9 @@ def lcr_histograms(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
         for attack in [a for a in ("normal", "advgan", "mgan") if a in rates] + [a for a in rates if a.startswith("mgan ")]:
             if len(rates[attack]):
                 weights = np.full(len(rates[attack]), 1 / len(rates[attack]))
-                axis.hist(rates[attack], bins, weights=weights, histtype="step", linewidth=1.4, color=colour(attack), label=attack)
+                axis.hist(
+                    rates[attack], bins, weights=weights, histtype="step", linewidth=1.4, color=colour(attack), label=attack
+                )
         axis.set_yscale("log")
         axis.set_title(name)
     figure.supxlabel("label change rate of an image", fontsize=9)

@@ -104,6 +104,7 @@ def joined_rows(rows: list[dict]) -> dict:
 
 def mean_and_spread(results: list[dict]) -> dict:
     """Joins the results of several seeds: rows of the same identity become their mean and sample standard deviation."""
+
     def groups(name: str) -> list[dict]:
         found = {}
         for one in results:

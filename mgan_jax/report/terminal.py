@@ -96,7 +96,9 @@ def tables(results: dict) -> list[tuple[str, list[str], list[list[str]]]]:
         heads = ["operator", "attack", "M", "N", "LCR %", "normal %", "class-matched %", "ratio", "AUROC",
                  "TPR high %", "TPR low %", "SPRT - FP"]  # fmt: skip
         kept = f", mutants of at least {first['min_accuracy_ratio']:g} of the target's accuracy"
-        title = f"Mutation testing, {protocol}: rate {first['rate']:g}" + (kept if first["min_accuracy_ratio"] else ", all mutants")
+        title = f"Mutation testing, {protocol}: rate {first['rate']:g}" + (
+            kept if first["min_accuracy_ratio"] else ", all mutants"
+        )
         found.append((title, heads, lines))
     return found
 
@@ -126,7 +128,9 @@ def mean_ratio_to_advgan(results: dict, protocol: str = "unfiltered") -> float |
     """MGAN's mean LCR over the operators, over AdvGAN's on the same mutants; None where one is missing."""
     means = []
     for attack in ("mgan", "advgan"):
-        rates = [r["lcr"] for r in results["rows"] if r["attack"] == attack and r.get("protocol") == protocol and r["lcr"] is not None]
+        rates = [
+            r["lcr"] for r in results["rows"] if r["attack"] == attack and r.get("protocol") == protocol and r["lcr"] is not None
+        ]
         if not rates:
             return None
         means.append(float(np.mean(rates)))
@@ -143,7 +147,9 @@ def print_tables(results: dict) -> None:
         widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
         print(f"\n{title}")
         for line in [heads, *lines]:
-            print("  ".join(cell.ljust(w) if i < 1 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))))
+            print(
+                "  ".join(cell.ljust(w) if i < 1 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            )
     ratio = mean_ratio_to_advgan(results)
     if ratio is not None:
         print(f"\nMGAN's mean LCR over the operators is {ratio:.2f} of AdvGAN's on the same mutants.")

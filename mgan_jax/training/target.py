@@ -56,9 +56,7 @@ def make_train_step(target: Classifier, transform: optax.GradientTransformation,
         if max_shift:
             images = shift(jax.random.fold_in(key, step), images, max_shift)
         variables = state.params
-        (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            variables["params"], variables, images, labels
-        )
+        (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"], variables, images, labels)
         updates, opt_state = transform.update(gradient, state.opt_state, variables["params"])
         variables = {**variables, "params": optax.apply_updates(variables["params"], updates)}
         return TrainState(state.step + 1, variables, opt_state), {"loss": loss, "accuracy": accuracy}
