@@ -41,6 +41,6 @@ def label_change_rate(
     def score(variables: Variables, state: Variables, images: Array) -> Array:
         decisions = apply_fn(variables, images).argmax(-1)
         labels = population.evaluate(apply_fn, state, images, lambda logits: logits.argmax(-1), method)
-        return (labels != decisions).mean(0, dtype=jnp.float32)
+        return (labels != decisions[None]).mean(0, dtype=jnp.float32)
 
     return Detector(fit, score)

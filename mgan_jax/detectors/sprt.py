@@ -99,6 +99,6 @@ def sprt(
     def score(variables: Variables, state: dict, images: Array) -> Array:
         decisions = apply_fn(variables, images).argmax(-1)
         labels = population.evaluate(apply_fn, state["mutants"], images, lambda logits: logits.argmax(-1), method)
-        return sequential_test(labels != decisions, state["kappa"], alpha, beta, delta_ratio).log_ratio
+        return sequential_test(labels != decisions[None], state["kappa"], alpha, beta, delta_ratio).log_ratio
 
     return Detector(fit, score)

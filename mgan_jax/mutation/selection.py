@@ -117,7 +117,9 @@ def change_neurons(
     for path, mask, layer_key in zip(paths, chosen, jax.random.split(change_key, len(paths)), strict=True):
         before = layer(variables, path)
         after = change(layer_key, before)
-        changed[path] = {name: jnp.where(mask, after[name], leaf) for name, leaf in before.items()}
+        changed[path] = {
+            name: jnp.where(mask.reshape((1,) * (leaf.ndim - 1) + (-1,)), after[name], leaf) for name, leaf in before.items()
+        }
     return replace_layers(variables, changed)
 
 

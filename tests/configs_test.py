@@ -1,0 +1,51 @@
+"""Every config loads, is data alone, and names things that exist."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from mgan_jax.build import factory
+from mgan_jax.mutation import OPERATORS
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+VARIANTS = [(path, None) for path in CONFIGS] + [
+    (path, v) for path in CONFIGS if path.stem == "mgan" for v in ("digits", "mnist", "smoke")
+]
+
+
+def load(path, variant):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.get_config(*([variant] if variant else []))
+
+
+@pytest.mark.parametrize(("path", "variant"), VARIANTS, ids=str)
+def test_config(path, variant):
+    module, config = load(path, variant)
+    assert "main.py --config=configs/" in module.__doc__
+    assert importlib.util.find_spec(f"mgan_jax.experiments.{config.experiment}") is not None
+    if "target" in config:
+        factory("models", config.target.name)
+    if "dataset" in config:
+        factory("datasets", config.dataset.name)
+    for name in config.get("attacks", {}):
+        factory("attacks", name.removesuffix("_margin"))
+    for operator in config.get("testing", {}).get("operators", ()):
+        assert operator in OPERATORS
+
+    def only_data(value):
+        if isinstance(value, ConfigDict):
+            return all(only_data(item) for item in value.values())
+        if isinstance(value, tuple):
+            return all(only_data(item) for item in value)
+        return value is None or isinstance(value, (int, float, str, bool))
+
+    assert only_data(config)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="cifar"):
+        load(MGAN, "cifar")

@@ -1,0 +1,42 @@
+"""Strict settings for every test: no silent rank promotion, no key used twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def target():
+    """An untrained cnn for 8 x 8 images and its variables."""
+    from mgan_jax.models.cnn import cnn
+
+    classifier = cnn((8, 8, 1), 10)
+    return classifier, classifier.init(jax.random.key(0))
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A small mlp that has learned the digits, its variables and the data."""
+    from mgan_jax.datasets.digits import digits
+    from mgan_jax.models.mlp import mlp
+    from mgan_jax.training import loop
+    from mgan_jax.training import target as training
+
+    data = digits(0)
+    classifier = mlp(data.image_shape, 10, (64,))
+    transform = training.optimizer(5e-3, 400)
+    state = training.init_state(jax.random.key(1), classifier, transform)
+    chunk = loop.make_chunk(training.make_train_step(classifier, transform), data.train)
+    done = loop.run(chunk, loop.Progress(state, 0, {}), jax.random.key(2), 0, 1000, 50, 400, 100)
+    return classifier, done.state.params, data
+
+
+@pytest.fixture
+def images():
+    """Eight images that hold exact zeros and ones too, and labels."""
+    values = np.random.default_rng(0).uniform(-0.3, 1.3, (8, 8, 8, 1)).clip(0, 1).astype(np.float32)
+    return jnp.asarray(values), jnp.arange(8, dtype=jnp.int32)

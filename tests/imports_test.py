@@ -1,0 +1,35 @@
+"""Imports point one way, and flax stays where networks are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "mgan_jax"
+LEAVES = ("datasets", "models", "mutation", "attacks", "detectors", "defenses", "report")
+SINGLE = ("population", "losses", "metrics", "build", "checkpoint", "workdir")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports(path):
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    ours = [name.split(".")[1] for name in imported(path) if name.startswith("mgan_jax.")]
+    if room == "types":
+        assert not ours
+    elif room in SINGLE:
+        assert set(ours) <= {"types", "checkpoint"}
+    elif room in LEAVES:
+        assert set(ours) <= {"types", room, *SINGLE}
+    elif room == "training":
+        assert "experiments" not in ours
+    if room not in ("models", "training"):
+        assert not [name for name in imported(path) if name.split(".")[0] == "flax"]
+    assert len(path.read_text().splitlines()) <= 300

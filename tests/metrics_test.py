@@ -1,0 +1,52 @@
+"""Measures against hand examples, closed forms and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mgan_jax import metrics
+
+
+def test_auroc_equals_scikit_learn_with_ties_and_by_hand():
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 6, 50) / 5, rng.integers(0, 4, 70) / 5
+    expected = roc_auc_score(np.r_[np.ones(50), np.zeros(70)], np.r_[positive, negative])
+    assert metrics.auroc(positive, negative) == pytest.approx(expected)
+    assert metrics.auroc(np.array([2.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(3.5 / 4)
+    assert metrics.auroc(np.array([]), np.array([1.0])) is None
+
+
+def test_true_positive_rate_never_exceeds_the_false_positive_rate():
+    negative = np.arange(100.0)
+    assert metrics.true_positive_rate(np.array([94.0, 94.5, 95.0, 200.0]), negative) == 0.75
+    assert metrics.true_positive_rate(np.ones(5), np.ones(100)) == 0.0
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 5, 1000).astype(float)
+    assert metrics.true_positive_rate(scores, scores) <= 0.05
+
+
+def test_wilson_by_hand():
+    low, high = metrics.wilson(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
+    assert metrics.wilson(0, 0) is None
+
+
+def test_two_way_bootstrap_covers_spread_between_mutants_that_images_alone_hide():
+    flips = np.zeros((20, 400), bool)
+    flips[:10] = True
+    low, high = metrics.two_way_bootstrap([flips], lambda r: r[0].mean(), 500, 0.95, seed=0)
+    assert low == pytest.approx(0.5 - 1.96 * np.sqrt(0.25 / 20), abs=0.06)
+    assert high == pytest.approx(0.5 + 1.96 * np.sqrt(0.25 / 20), abs=0.06)
+    assert metrics.two_way_bootstrap([np.zeros((0, 5), bool)], lambda r: r[0].mean(), 5, 0.95, 0) is None
+
+
+def test_class_matched_rate_follows_the_adversarial_labels():
+    rates, predicted = np.array([0.0, 0.2, 0.6]), np.array([0, 0, 1])
+    assert metrics.class_matched(rates, predicted, np.array([0, 1, 1, 1])) == pytest.approx((0.1 + 3 * 0.6) / 4)
+    assert metrics.class_matched(rates, predicted, np.array([5])) is None
+
+
+def test_entropy_in_bits():
+    assert metrics.entropy(np.array([4, 4, 4, 4])) == pytest.approx(2.0)
+    assert metrics.entropy(np.array([7, 0])) == 0.0
+    assert metrics.entropy(np.zeros(3)) == 0.0

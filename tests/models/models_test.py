@@ -1,0 +1,78 @@
+"""Every model at every shape, and convolution and pooling by a second route."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from mgan_jax.build import build
+from mgan_jax.models.discriminator import discriminator
+from mgan_jax.models.generator import generator
+from mgan_jax.models.layers import convolution, max_pool
+
+SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["linear", "mlp", "lenet", "cnn", "carlini_wagner_cnn"])
+def test_targets_take_their_shapes_from_the_data_and_stages_compose(name, shape):
+    model = build("models", name, image_shape=shape, num_classes=10)
+    variables = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (2, *shape))
+    logits = model.apply(variables, images)
+    assert logits.shape == (2, 10) and np.isfinite(logits).all()
+    x = images
+    for i, (_, stage) in enumerate(model.stages):
+        if i == len(model.stages) - 1:
+            np.testing.assert_array_equal(x, model.features(variables, images))
+        x = stage(variables, x)
+    np.testing.assert_allclose(x, logits, rtol=1e-5, atol=1e-5)
+
+
+def test_lenet_is_the_classic_one():
+    variables = build("models", "lenet", image_shape=(28, 28, 1), num_classes=10).init(jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 61706
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_generator_and_discriminator_take_any_image_size(shape):
+    images = jax.random.uniform(jax.random.key(1), (1, *shape))
+    made, judge = generator(0.1), discriminator()
+    perturbation = made.apply(made.init(jax.random.key(0), shape), images)
+    assert perturbation.shape == images.shape and np.abs(perturbation).max() <= 0.1
+    assert judge.apply(judge.init(jax.random.key(0), shape), images).shape == (1,)
+
+
+@pytest.mark.parametrize(("padding", "strides"), [("SAME", (1, 1)), ("VALID", (1, 1)), ("SAME", (2, 2))])
+def test_convolution_and_its_gradients_equal_the_library(padding, strides):
+    images = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    ours = lambda x, k: (convolution(x, k, strides, padding) ** 2).sum()  # noqa: E731
+    library = lambda x, k: (lax.conv_general_dilated(x, k, strides, padding, dimension_numbers=numbers) ** 2).sum()  # noqa: E731
+    np.testing.assert_allclose(ours(images, kernel), library(images, kernel), rtol=1e-5)
+    for mine, theirs in zip(jax.grad(ours, (0, 1))(images, kernel), jax.grad(library, (0, 1))(images, kernel), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_pooling_equals_the_library_and_gives_a_tie_to_the_first():
+    images = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
+    np.testing.assert_array_equal(max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1.0, 0.0], [0.0, 0.0]])
+
+
+def test_gates_at_rest_change_nothing():
+    model = build("models", "mlp", image_shape=(8, 8, 1), num_classes=3, widths=(5,))
+    variables = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+    hidden, output = variables["params"]["dense1"]["layer"], variables["params"]["output"]
+    h = nn.relu(images.reshape(4, -1) @ hidden["kernel"] + hidden["bias"][None])
+    np.testing.assert_allclose(model.apply(variables, images), h @ output["kernel"] + output["bias"][None], rtol=1e-5, atol=1e-6)
+
+
+def test_epsilon_outside_the_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"-0\.5"):
+        generator(epsilon=-0.5)
