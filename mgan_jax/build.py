@@ -8,11 +8,27 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _modules(kind: str) -> tuple[str, ...]:
+    return tuple(info.name for info in pkgutil.iter_modules(importlib.import_module(f"mgan_jax.{kind}").__path__))
+
+
+def _find(kind: str, name: str, attribute: str | None = None) -> Callable[..., Any] | None:
+    """`mgan_jax.{kind}.{name}.{attribute}`, by default the factory of its name; None if there is none."""
+    if name not in _modules(kind):
+        return None
+    found = getattr(importlib.import_module(f"mgan_jax.{kind}.{name}"), attribute or name, None)
+    return found if callable(found) else None
+
+
+def _unknown(kind: str, name: str, names: tuple[str, ...]) -> ValueError:
+    close = difflib.get_close_matches(str(name), names, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return ValueError(f"unknown name {name!r} among {kind}: {hint}there are {', '.join(names)}")
+
+
 def available(kind: str) -> tuple[str, ...]:
     """Names of the methods of a kind ('models', 'attacks', ...): modules with a factory of their own name."""
-    package = importlib.import_module(f"mgan_jax.{kind}")
-    modules = (info.name for info in pkgutil.iter_modules(package.__path__))
-    return tuple(name for name in modules if hasattr(importlib.import_module(f"mgan_jax.{kind}.{name}"), name))
+    return tuple(name for name in _modules(kind) if _find(kind, name))
 
 
 def factory(kind: str, name: str) -> Callable[..., Any]:
@@ -21,16 +37,23 @@ def factory(kind: str, name: str) -> Callable[..., Any]:
     Raises:
       ValueError: there is none; the message lists those there are.
     """
-    path = f"mgan_jax.{kind}.{name}"
-    try:
-        return getattr(importlib.import_module(path), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name != path:
-            raise
-    names = available(kind)
-    close = difflib.get_close_matches(str(name), names, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown name {name!r} among {kind}: {hint}there are {', '.join(names)}")
+    found = _find(kind, name)
+    if found is None:
+        raise _unknown(kind, name, available(kind))
+    return found
+
+
+def experiment(name: str) -> Callable[..., Any]:
+    """`mgan_jax.experiments.{name}.run`.
+
+    Raises:
+      ValueError: there is no such experiment; the message lists those there are.
+    """
+    run = _find("experiments", name, "run")
+    if run is None:
+        names = tuple(module for module in _modules("experiments") if _find("experiments", module, "run"))
+        raise _unknown("experiments", name, names)
+    return run
 
 
 def build(kind: str, name: str, **arguments: Any) -> Any:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 DIGEST = "digest.txt"
+FILES = "files.txt"
 UNFINISHED = ".unfinished"
 
 
@@ -19,24 +20,59 @@ class CorruptCheckpoint(ValueError):
     """A finished checkpoint does not hold what was saved; the message names it and what to do."""
 
 
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _host(leaf: Any) -> np.ndarray:
+    """A leaf as a NumPy array, wherever and however sharded it lies; a typed key as its bits."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _paths(tree: Any) -> list[tuple[tuple, Any]]:
+    """[(path, leaf)]; those of a NamedTuple are those of the dict of its fields, which is what orbax restores."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    attributes = ("key", "idx", "name")
+    name = lambda entry: next(getattr(entry, a) for a in attributes if hasattr(entry, a))  # noqa: E731
+    return [(tuple(map(name, path)), leaf) for path, leaf in flat]
+
+
 def digest(tree: Any) -> str:
-    """SHA-256 over paths, dtypes, shapes and bytes of all leaves."""
+    """SHA-256 over paths, dtypes, shapes and bytes of all leaves.
+
+    NamedTuples count as dicts, tuples as lists, typed keys as their bits, scalars as arrays of shape [1].
+    """
     result = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        array = np.ascontiguousarray(leaf)
-        result.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+    for path, leaf in sorted(_paths(tree), key=lambda item: item[0]):
+        array = np.ascontiguousarray(_host(leaf))
+        result.update(f"{''.join(f'[{name!r}]' for name in path)} {array.dtype} {array.shape}".encode())
         result.update(array.tobytes())
+    return result.hexdigest()
+
+
+def _files_digest(folder: Path) -> str:
+    """SHA-256 over names, sizes and bytes of the files in a folder."""
+    result = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        result.update(f"{path.relative_to(folder).as_posix()} {len(data)} ".encode())
+        result.update(data)
     return result.hexdigest()
 
 
 @contextlib.contextmanager
 def _orbax():
     """A synchronous checkpointer whose notices stay out of the terminal."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
     import orbax.checkpoint as ocp
 
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        yield checkpointer
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            yield checkpointer
+    finally:
+        logger.setLevel(level)
 
 
 def steps(folder: Path) -> list[int]:
@@ -54,28 +90,60 @@ def save(folder: Path, step: int, tree: Any) -> None:
 
     Args:
       folder: of this training; made where missing.
-      step: names the checkpoint.
-      tree: nested dicts and lists of arrays and numbers.
+      step: names the checkpoint; larger than those there, so that none is removed before the new one is whole.
+      tree: arrays, numbers and typed keys in nested dicts, lists, tuples and NamedTuples; no array may be empty.
+
+    Raises:
+      ValueError: there is a checkpoint of this step or a later one.
     """
-    tree = jax.tree.map(np.asarray, tree)
+    newest = latest_step(folder)
+    if newest is not None and step <= newest:
+        raise ValueError(f"step is {step}, and {folder} holds a checkpoint of step {newest}")
+    tree = jax.tree.map(_host, tree)
     unfinished = folder / f"{step}{UNFINISHED}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(unfinished, ignore_errors=True)
     with _orbax() as checkpointer:
         checkpointer.save(unfinished.absolute() / "tree", tree)
     (unfinished / DIGEST).write_text(digest(tree))
-    shutil.rmtree(folder / str(step), ignore_errors=True)
+    (unfinished / FILES).write_text(_files_digest(unfinished / "tree"))
     os.replace(unfinished, folder / str(step))
     for path in folder.iterdir():
         if path.name != str(step):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def restore(folder: Path) -> Any | None:
-    """The newest finished checkpoint as nested dicts and lists of NumPy arrays; None where there is none.
+def _fit(tree: Any, like: Any, path: Path) -> Any:
+    """The leaves of a restored tree in the structure of `like`, its keys typed again."""
+    found, wanted = dict(_paths(tree)), dict(_paths(like))
+    kind = lambda leaf: None if leaf is None else (_host(leaf).shape, _host(leaf).dtype)  # noqa: E731
+    different = [name for name in {**found, **wanted} if kind(found.get(name)) != kind(wanted.get(name))]
+    if different:
+        raise ValueError(
+            f"the checkpoint {path} holds another kind of state, which differs in {'.'.join(map(str, different[0]))}; "
+            "delete that folder to train this stage again, or pass --overwrite"
+        )
+    leaves = [
+        jax.random.wrap_key_data(found[name], impl=jax.random.key_impl(leaf)) if _is_key(leaf) else found[name]
+        for name, leaf in _paths(like)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def restore(folder: Path, like: Any = None) -> Any | None:
+    """The newest finished checkpoint; None where there is none.
+
+    Args:
+      folder: of this training.
+      like: a tree of the structure, shapes and dtypes that were saved; without it nested dicts and lists come back, and
+        typed keys as their bits.
+
+    Returns:
+      NumPy arrays, to be put on any devices, and typed keys where `like` has them.
 
     Raises:
       CorruptCheckpoint: it cannot be read, or its digest differs.
+      ValueError: it does not fit `like`.
     """
     step = latest_step(folder)
     if step is None:
@@ -83,12 +151,18 @@ def restore(folder: Path) -> Any | None:
     path = folder / str(step)
     problem = f"the checkpoint {path} is damaged; delete that folder to train this stage again, or pass --overwrite"
     try:
+        expected = (path / DIGEST).read_text()
+        # Readers that orbax started on a damaged file outlive its error and print theirs, so it never gets to see one.
+        if (path / FILES).is_file() and (path / FILES).read_text() != _files_digest(path / "tree"):
+            raise CorruptCheckpoint(problem)
         with _orbax() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore(path.absolute() / "tree"))
-        expected = (path / DIGEST).read_text()
+        intact = digest(tree) == expected
+    except (PermissionError, CorruptCheckpoint):
+        raise
     # A truncated file raises one of at least four unrelated types, of orbax, tensorstore, zstandard and json.
     except Exception as error:
         raise CorruptCheckpoint(problem) from error
-    if digest(tree) != expected:
+    if not intact:
         raise CorruptCheckpoint(problem)
-    return tree
+    return tree if like is None else _fit(tree, like, path)

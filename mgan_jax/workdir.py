@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgan_jax.checkpoint import CorruptCheckpoint, digest
+from mgan_jax.checkpoint import UNFINISHED, CorruptCheckpoint, digest
 
 CONFIG = "config.json"
+REMOVED = ".removed"
+WRITTEN_BY = {"written_by": "mgan_jax"}
+RESERVED = ("__stage__", "file", "allow_pickle")
 
 
 class WorkdirMismatch(ValueError):
@@ -28,7 +31,7 @@ class Stage(NamedTuple):
 def write(path: Path, data: bytes) -> None:
     """Writes a file in whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}{UNFINISHED}")
     unfinished.write_bytes(data)
     os.replace(unfinished, path)
 
@@ -42,53 +45,95 @@ def flat(config: dict, prefix: str = "config") -> dict[str, Any]:
     return result
 
 
-def difference(there: dict, here: dict) -> str:
-    """What differs between two configurations, in a line; empty where nothing does."""
-    there, here = flat(there), flat(here)
-    names = [name for name in sorted({*there, *here}) if there.get(name, "absent") != here.get(name, "absent")]
+def difference(there: dict, here: dict, ignored: tuple[str, ...] = ()) -> str:
+    """What differs between two configurations, in a line; empty where nothing does.
+
+    Args:
+      there, here: nested dicts.
+      ignored: names, as 'mesh' or 'testing.mesh', that do not count, nor what they hold.
+    """
+    there, here, absent = flat(there), flat(here), object()
+    skip = tuple(f"config.{name}." for name in ignored)
+    names = [name for name in sorted({*there, *here}) if not f"{name}.".startswith(skip)]
+    names = [name for name in names if there.get(name, absent) != here.get(name, absent)]
     shown = [f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here" for name in names]
     return "; ".join(shown[:5]) + (f"; and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
-def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
+def _is_ours(path: Path) -> bool:
+    """Whether a run's folder is one that this program made: its config.json, intact or cut short, says so."""
+    key, value = next(iter(WRITTEN_BY.items()))
+    return f'"{key}": "{value}"' in (path / CONFIG).read_text(errors="replace")
+
+
+def _clear(path: Path) -> None:
+    """Empties a run's folder but for its config.json; each entry goes at once, so that a kill leaves none in part."""
+    removed = path / REMOVED
+    shutil.rmtree(removed, ignore_errors=True)
+    removed.mkdir()
+    for entry in path.iterdir():
+        if entry.name not in (CONFIG, REMOVED):
+            os.replace(entry, removed / entry.name)
+
+
+def open_workdir(path: Path, config: dict, overwrite: bool = False, ignored: tuple[str, ...] = ()) -> None:
     """Makes a folder this run's own, or checks that it is.
 
     Args:
       path: the folder; made where missing.
       config: what the stages read, nested dicts of JSON values.
-      overwrite: remove what an earlier run left there.
+      overwrite: remove what an earlier run left there; a folder that is no run's is left alone.
+      ignored: names, as 'mesh' or 'testing.mesh', that may differ from the earlier run's.
 
     Raises:
       WorkdirMismatch: an earlier run with another configuration, or files that are no run's.
       OSError: the folder cannot be written.
     """
-    config = json.loads(json.dumps(config))
+    try:
+        _open(path, json.loads(json.dumps(config)), overwrite, ignored)
+    except OSError as error:
+        reason = error.strerror or error
+        raise type(error)(f"the folder {path} cannot be used ({reason}); choose another --workdir") from error
+
+
+def _open(path: Path, config: dict, overwrite: bool, ignored: tuple[str, ...]) -> None:
     written = path / CONFIG
     if path.exists() and not path.is_dir():
         raise WorkdirMismatch(f"{path} is a file; choose another --workdir")
-    foreign = path.is_dir() and any(path.iterdir()) and not written.is_file()
-    if foreign:
+    # A first start that was killed may have left half a configuration behind.
+    entries = {entry.name for entry in path.iterdir()} - {f"{CONFIG}{UNFINISHED}"} if path.is_dir() else set()
+    if entries and not written.is_file():
         raise WorkdirMismatch(f"{path} holds files but no run of this program; choose another --workdir")
-    if overwrite and written.is_file():
-        # The marker goes last: after a kill in between the folder is still known as a run's.
-        for entry in path.iterdir():
-            if entry != written:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        written.unlink()
-    if written.is_file():
+    if written.is_file() and not overwrite:
         try:
             there = json.loads(written.read_text())
-        except ValueError:
+            there = {name: value for name, value in there.items() if name not in WRITTEN_BY}
+        except (ValueError, AttributeError):
             raise WorkdirMismatch(f"{written} is damaged; choose another --workdir, or start anew with --overwrite") from None
-        changed = difference(there, config)
+        changed = difference(there, config, ignored)
         if changed:
             raise WorkdirMismatch(
                 f"{path} belongs to another configuration ({changed}); choose another --workdir, or start anew with --overwrite"
             )
-        if os.access(path, os.W_OK):
-            return
-        raise PermissionError(f"{path} cannot be written; choose another --workdir")
-    write(written, json.dumps(config, indent=1).encode())
+        if not os.access(path, os.W_OK):
+            raise PermissionError("no write permission")
+        if (path / REMOVED).is_dir():
+            shutil.rmtree(path / REMOVED, ignore_errors=True)
+        return
+    if written.is_file():
+        if not _is_ours(path):
+            raise WorkdirMismatch(
+                f"{written} was not written by this program, so --overwrite leaves {path} alone; choose another --workdir, or "
+                "delete that folder yourself"
+            )
+        _clear(path)
+    write(written, json.dumps({**WRITTEN_BY, **config}, indent=1).encode())
+    shutil.rmtree(path / REMOVED, ignore_errors=True)
+
+
+def stage_path(path: Path, name: str) -> Path:
+    """The file of a finished stage."""
+    return path / "stages" / f"{name}.npz"
 
 
 def finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
@@ -99,13 +144,19 @@ def finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers: 
       name: of the stage.
       arrays: any number of arrays.
       numbers: JSON values.
+
+    Raises:
+      ValueError: an array of Python objects, or one whose name the file format keeps for itself.
     """
     numbers = json.loads(json.dumps(numbers))
     arrays = {key: np.asarray(value) for key, value in arrays.items()}
+    for key, value in arrays.items():
+        if value.dtype.hasobject or key in RESERVED:
+            raise ValueError(f"stage {name}: the array {key!r} of dtype {value.dtype} cannot be kept")
     text = json.dumps({"numbers": numbers, "digest": digest([arrays, json.dumps(numbers)])})
     buffer = io.BytesIO()
     np.savez_compressed(buffer, __stage__=np.frombuffer(text.encode(), np.uint8), **arrays)
-    write(path / "stages" / f"{name}.npz", buffer.getvalue())
+    write(stage_path(path, name), buffer.getvalue())
 
 
 def load_stage(path: Path, name: str) -> Stage | None:
@@ -114,15 +165,17 @@ def load_stage(path: Path, name: str) -> Stage | None:
     Raises:
       CorruptCheckpoint: the file is damaged.
     """
-    file = path / "stages" / f"{name}.npz"
+    file = stage_path(path, name)
     if not file.is_file():
         return None
     problem = f"{file} is damaged; delete it to run this stage again, or pass --overwrite"
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         record = json.loads(arrays.pop("__stage__").tobytes())
         intact = record["digest"] == digest([arrays, json.dumps(record["numbers"])])
+    except PermissionError:
+        raise
     # zipfile, zlib, numpy and json each raise errors of their own for damaged bytes.
     except Exception as error:
         raise CorruptCheckpoint(problem) from error

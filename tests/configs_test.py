@@ -10,9 +10,8 @@ from mgan_jax.build import factory
 from mgan_jax.mutation import OPERATORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
-VARIANTS = [(path, None) for path in CONFIGS] + [
-    (path, v) for path in CONFIGS if path.stem == "mgan" for v in ("digits", "mnist", "smoke")
-]
+MGAN = next(path for path in CONFIGS if path.stem == "mgan")
+VARIANTS = [*((path, None) for path in CONFIGS), (MGAN, "digits"), (MGAN, "mnist"), (MGAN, "smoke")]
 
 
 def load(path, variant):

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.types import GenerativeAttack, TrainState, Variables
+from mgan_jax.training import loop
+from mgan_jax.types import Array, Attack, GenerativeAttack, TrainState, Variables
 
 
 def optimizer(learning_rate: float, total_steps: int) -> optax.GradientTransformation:
@@ -55,3 +56,41 @@ def make_train_step(attack: GenerativeAttack, variables: Variables, transform: o
         return TrainState(train_state.step + 1, state, opt_state), metrics
 
     return train_step
+
+
+def fit(
+    key: Array,
+    attack: GenerativeAttack,
+    variables: Variables,
+    images: Array,
+    labels: Array,
+    epochs: float = 10,
+    batch_size: int = 100,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> Attack:
+    """Trains a generative attack in one go, without checkpoints.
+
+    Args:
+      key: consumed.
+      attack: as `attacks.mgan` gives it.
+      variables: the target's.
+      images, labels: training data, [N, H, W, C] in [0, 1] and [N].
+      epochs, batch_size, learning_rate: of the training.
+      seed: of the order of the data.
+
+    Returns:
+      The trained attack.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
+    """
+    init_key, step_key = jax.random.split(key)
+    chunk_size = min(50, max(1, len(images) // batch_size))
+    steps = loop.num_steps(epochs, len(images), batch_size, chunk_size)
+    transform = optimizer(learning_rate, steps)
+    state = init_state(init_key, attack, images.shape[1:], transform)
+    chunk = loop.make_chunk(make_train_step(attack, variables, transform), (images, labels))
+    progress = loop.Progress(state, 0, {})
+    done = loop.run(chunk, progress, step_key, seed, len(images), batch_size, steps, chunk_size)
+    return jax.tree_util.Partial(attack.attack, done.state.params)

@@ -172,7 +172,7 @@ def test_mixture_holds_mutants_of_all_operators_in_one_program(target):
     # Under vmap the switch runs all branches and selects, which the check takes for a second use of the key.
     with jax.debug_key_reuse(False):
         mutants = jax.jit(lambda key: population.sample(mutate, key, variables, 40))(jax.random.key(1))
-    changed = jax.tree.map(lambda many, one: (many != one).reshape(40, -1).any(1), mutants, variables)
+    changed = jax.tree.map(lambda many, one: (many != one[None]).reshape(40, -1).any(1), mutants, variables)
     structure = np.any([np.asarray(x) for x in jax.tree.leaves(changed["structure"])], axis=0)
     params = np.any([np.asarray(x) for x in jax.tree.leaves(changed["params"])], axis=0)
     assert structure.any() and params.any() and (structure ^ params).all()
