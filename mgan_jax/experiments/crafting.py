@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from mgan_jax import population, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
-from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, train_generator
+from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, build_target, train_generator
 from mgan_jax.losses import margin
-from mgan_jax.types import Array, Attack, Classifier, GenerativeAttack, Variables
+from mgan_jax.training import gan, loop
+from mgan_jax.types import Array, Attack, Classifier, Dataset, GenerativeAttack, Variables
 
 WEIGHT_OPERATORS = ("GF", "WS", "NEB", "NAI", "NS")
 BATCH = 500
@@ -42,6 +44,39 @@ def attacked(attack: Attack, key: Array, variables: Variables, images: np.ndarra
     return batched(lambda start, *batch: compiled(jax.random.fold_in(key, start), *batch), images, labels)
 
 
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything a config names and runs nothing, so that a mistake is found before a folder is touched.
+
+    Raises:
+      ValueError: an unknown name, an argument out of range, or numbers that leave nothing to test.
+    """
+    testing = config.testing
+    for name in ("num_mutants", "num_validation_mutants", "num_images", "num_validation_images"):
+        if testing[name] is not None and testing[name] < 1:
+            raise ValueError(f"config.testing.{name} is {testing[name]}; choose at least 1")
+    classifier = build_target(config.target, dataset)
+    for protocol in config.protocols.values():
+        if not 0 <= protocol.min_accuracy_ratio <= 1:
+            raise ValueError(f"min_accuracy_ratio is {protocol.min_accuracy_ratio}; choose a share between 0 and 1")
+        for operator in testing.operators:
+            build_mutation(config, operator, protocol.rate)
+    trainings = [config.target]
+    for name, settings in config.attacks.items():
+        if name in ("advgan", "mgan"):
+            for trained_on in settings.get("trained_on", ("all",)):
+                operators = WEIGHT_OPERATORS if trained_on == "all" else (trained_on,)
+                build_generative_attack(config, name, classifier.apply, operators)
+        elif name != "advgan_margin":
+            iterative(config, classifier, name)
+        trainings += [settings] if "epochs" in settings else []
+    for settings in trainings:
+        loop.num_steps(settings.epochs, len(dataset.train.labels), settings.batch_size, settings.chunk_size)
+        loop.batch_indices(0, len(dataset.train.labels), settings.batch_size, range(1))
+        gan.optimizer(settings.learning_rate, 1)
+    if "advgan_margin" in config.attacks and not {"mgan", "advgan"} <= set(config.attacks):
+        raise ValueError("the attack advgan_margin takes its margin from mgan; name mgan and advgan among the attacks too")
+
+
 def generative(
     run: Run, classifier: Classifier, variables: Variables, name: str, method: str, operators=(), **changes
 ) -> tuple[GenerativeAttack, dict, dict]:
@@ -59,16 +94,16 @@ def mean_margin(run: Run, classifier: Classifier, variables: Variables, attack: 
     return float(margin(logits, logits.argmax(-1)).mean())
 
 
-def iterative(run: Run, classifier: Classifier, name: str) -> Attack:
+def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
     """An attack that learns nothing, as `config.attacks[name]` says; `pgd_mutants` gets MGAN's training operators."""
-    arguments = dict(run.config.attacks[name].arguments)
+    arguments = dict(config.attacks[name].arguments)
     if name == "pgd_mutants":
         arguments["mutations"] = [
-            build_mutation(run.config, operator, protocol.rate)
-            for protocol in run.config.protocols.values()
+            build_mutation(config, operator, protocol.rate)
+            for protocol in config.protocols.values()
             for operator in WEIGHT_OPERATORS
         ]
-    return build("attacks", name, apply_fn=classifier.apply, epsilon=run.config.epsilon, **arguments)
+    return build("attacks", name, apply_fn=classifier.apply, epsilon=config.epsilon, **arguments)
 
 
 def crafted(run: Run, name: str, craft: Callable[[], np.ndarray]) -> np.ndarray:
@@ -113,11 +148,9 @@ def all_attacks(
         if name in ("advgan", "mgan"):
             continue
         if name == "advgan_margin":
-            if reference is None:
-                raise ValueError("the attack advgan_margin takes its margin from mgan; name mgan among the attacks too")
             add_generator(name, None, "advgan", mean_margin=mean_margin(run, classifier, variables, *reference))
             continue
-        attack = iterative(run, classifier, name)
+        attack = iterative(run.config, classifier, name)
         key = stream_key(run.seed, "attack", name)
         craft = partial(attacked, attack, key, variables, images, labels)
         made[name, None] = crafted(run, name, craft)

@@ -173,6 +173,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     Returns:
       The results, joined over the seeds.
     """
+    crafting.check(config, load_data(config.dataset, data_dir, seeds[0]))
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
     done = []
     with progress(show_progress) as start:

@@ -11,6 +11,7 @@ import numpy as np
 from mgan_jax import metrics, population, workdir
 from mgan_jax.datasets.split import checked
 from mgan_jax.experiments import populations, testing
+from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import load_data, test_images
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
@@ -54,6 +55,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         raise ValueError(f"this experiment takes one seed, not {seeds}")
     began = time.monotonic()
     dataset = load_data(config.dataset, data_dir, seeds[0])
+    check(config, dataset)
     images, labels = read_images(config.images, dataset.image_shape, dataset.num_classes)
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
     rows = []

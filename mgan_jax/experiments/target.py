@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mgan_jax import population, workdir
+from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import load_data
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report.events import write_events
@@ -17,6 +18,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     Returns:
       For each seed {name, seed, test_accuracy, num_images, log: [{step, loss, accuracy}]}, also written to target.json.
     """
+    check(config, load_data(config.dataset, data_dir, seeds[0]))
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
     done = []
     with progress(show_progress) as start:

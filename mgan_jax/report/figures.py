@@ -28,7 +28,6 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Any, 
     for axis in axes[:count]:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
-        axis.title.set_fontsize(9)
     return figure, list(axes[:count])
 
 
@@ -39,7 +38,7 @@ def legend_below(figure: Any, axes: list) -> None:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=min(6, len(entries)), fontsize=8, frameon=False
+        entries.values(), entries.keys(), loc="outside upper center", ncols=min(6, len(entries)), fontsize=8, frameon=False
     )
 
 
@@ -56,7 +55,7 @@ def lcr_histograms(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
                     rates[attack], bins, weights=weights, histtype="step", linewidth=1.4, color=colour(attack), label=attack
                 )
         axis.set_yscale("log")
-        axis.set_title(name)
+        axis.set_title(name, fontsize=9)
     figure.supxlabel("label change rate of an image", fontsize=9)
     figure.supylabel("share of images", fontsize=9)
     legend_below(figure, axes)
@@ -79,7 +78,7 @@ def roc_curves(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
             n, ranks = len(rates["mgan"]), rankdata(np.concatenate([rates["mgan"], rates["normal"]]))
             area = (ranks[:n].sum() - n * (n + 1) / 2) / (n * len(rates["normal"]))
             axis.text(0.97, 0.04, f"MGAN {area:.2f}", ha="right", fontsize=8, color=colour("mgan"))
-        axis.set_title(name)
+        axis.set_title(name, fontsize=9)
         axis.set_aspect("equal")
     figure.supxlabel("false positive rate", fontsize=9)
     figure.supylabel("true positive rate", fontsize=9)
@@ -99,7 +98,7 @@ def epsilon_curves(rows: list[dict]) -> Any:
     ratio.axhline(1, color="#d1d5db", linewidth=1)
     for axis, text in ((success, "success %"), (ratio, "LCR / normal LCR")):
         axis.set_xlabel("epsilon (L-inf)", fontsize=9)
-        axis.set_title(text)
+        axis.set_title(text, fontsize=9)
     legend_below(figure, [success])
     return figure
 
@@ -125,6 +124,6 @@ def label_histograms(rows: list[dict], class_names: tuple[str, ...]) -> Any:
         counts = np.asarray(row["label_histogram"], float)
         axis.bar(range(len(counts)), 100 * counts / max(counts.sum(), 1), color=colour(row["attack"]))
         axis.set_xticks(range(len(counts)), class_names, fontsize=6)
-        axis.set_title(f"{row['name']}: {row['label_entropy']:.2f} bits")
+        axis.set_title(f"{row['name']}: {row['label_entropy']:.2f} bits", fontsize=8)
     figure.supylabel("% of adversarial images", fontsize=8)
     return figure

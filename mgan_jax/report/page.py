@@ -13,7 +13,7 @@ import numpy as np
 from mgan_jax.report import figures, pictures
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
-from mgan_jax.report.terminal import label, mean_ratio_to_advgan, number, percent, slides_table, tables
+from mgan_jax.report.terminal import label, number, percent, slides_table, tables, verdict
 from mgan_jax.workdir import write
 
 
@@ -70,7 +70,7 @@ def write_report(path: Path, results: dict, material: Material) -> None:
         results=results,
         config=json.dumps(plain(results["config"]), indent=2),
         headline=headline(results),
-        ratio_to_advgan=number(mean_ratio_to_advgan(results)),
+        verdict=verdict(results),
         accuracy=percent(results["target"]["test_accuracy"], 2),
         slides=slides_table(results),
         tables=tables(results),

@@ -124,17 +124,32 @@ def slides_table(results: dict, protocol: str = "unfiltered") -> tuple[str, list
     return f"The slides' table, {protocol}", heads, lines
 
 
-def mean_ratio_to_advgan(results: dict, protocol: str = "unfiltered") -> float | None:
-    """MGAN's mean LCR over the operators, over AdvGAN's on the same mutants; None where one is missing."""
-    means = []
-    for attack in ("mgan", "advgan"):
-        rates = [
-            r["lcr"] for r in results["rows"] if r["attack"] == attack and r.get("protocol") == protocol and r["lcr"] is not None
-        ]
-        if not rates:
-            return None
-        means.append(float(np.mean(rates)))
-    return means[0] / means[1] if means[1] else None
+def mean_rates(results: dict, protocol: str = "unfiltered") -> dict[str, float]:
+    """Each attack's mean LCR over the operators of one protocol, on the same mutants."""
+    rates = {}
+    for row in results["rows"]:
+        if row.get("protocol") == protocol and row.get("lcr") is not None:
+            rates.setdefault(label(row), []).append(row["lcr"])
+    return {name: float(np.mean(values)) for name, values in rates.items()}
+
+
+def verdict(results: dict) -> list[str]:
+    """What the mean LCRs say, in sentences: MGAN against AdvGAN, and against the best control."""
+    rates = mean_rates(results)
+    sentences = []
+    if "mgan" in rates and rates.get("advgan"):
+        share = rates["mgan"] / rates["advgan"]
+        sentences.append(f"MGAN's mean LCR over the operators is {share:.2f} of AdvGAN's on the same unfiltered mutants.")
+    controls = {name: rate for name, rate in rates.items() if name in ("advgan_margin", "pgd", "pgd_mutants")}
+    if "mgan" in rates and controls:
+        best = min(controls, key=controls.get)
+        sentence = (
+            f"The most stable control is {best}: mean LCR {percent(controls[best], 2)} %, MGAN's {percent(rates['mgan'], 2)} %."
+        )
+        if controls[best] <= rates["mgan"]:
+            sentence += " That is at least as stable, so what is stable here is confidence, not MGAN alone."
+        sentences.append(sentence)
+    return sentences
 
 
 def print_tables(results: dict) -> None:
@@ -150,6 +165,6 @@ def print_tables(results: dict) -> None:
             print(
                 "  ".join(cell.ljust(w) if i < 1 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
             )
-    ratio = mean_ratio_to_advgan(results)
-    if ratio is not None:
-        print(f"\nMGAN's mean LCR over the operators is {ratio:.2f} of AdvGAN's on the same mutants.")
+    print()
+    for sentence in verdict(results):
+        print(sentence)
