@@ -46,7 +46,7 @@ def mgan(
         judged on the step's normal images; None: all mutants count.
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
       beta_rate: step of log beta per unit of the ratio's excess.
-      max_beta: where beta is adapted, it stays below this, lest L_adv be drowned: one class is then no longer fooled.
+      max_beta: where beta is adapted, it stays below this, lest L_mutate drown L_adv.
       warmup_steps: steps over which L_mutate's weight rises from 0, so that the generator first learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
       normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken.
