@@ -41,7 +41,7 @@ def measure(
       made: {(attack, trained_on): adversarial images}.
 
     Returns:
-      (rows, {"operator protocol": {"normal" or attack: label change rates [n]}}).
+      (rows, label change rates as `report.material.Material.lcr`).
     """
     decide = lambda images: testing.Subject(images, population.predictions(classifier.apply, variables, images))  # noqa: E731
     clean = decide(test.images)
@@ -106,7 +106,8 @@ def test_population(run, classifier, variables, test, clean, subjects, operator,
         if tested.found.num_mutants:
             flipped = correct & (subject.decisions != test.labels)
             label = key[0] if key[1] in (None, "all") else f"{key[0]} {key[1]}"
-            arrays[label] = (votes != subject.decisions).mean(0)[flipped].astype(np.float32)
+            both = [(votes != subject.decisions).mean(0)[flipped], (clean_votes != clean.decisions).mean(0)[flipped]]
+            arrays[label] = np.asarray(both, np.float32)
     return arrays, {"rows": rows}
 
 

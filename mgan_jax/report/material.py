@@ -24,8 +24,9 @@ class Material(NamedTuple):
       clean_images, labels, probabilities: [N, H, W, C], [N], [N, num_classes] of the test images.
       class_names: one a class.
       adversarial: {attack: AttackMaterial} of the same images.
-      lcr: {"operator protocol rate": {"normal" or attack: label change rates [n]}}.
-      epsilon_rows: dicts with attack, epsilon, success_rate, lcr, normal_lcr.
+      lcr: {"operator protocol rate": {"normal": label change rates [n] of clean images, attack: [2, n] of its adversarial
+        set and of the same images clean}}, named as "GF unfiltered 0.1"; empty where no mutant qualified.
+      epsilon_rows: dicts with attack, epsilon, success_rate, misclassification, normal_lcr, and lcr or None.
       history: {stage: {metric: [steps]}}.
       threat_model: sentences.
     """
@@ -42,10 +43,21 @@ class Material(NamedTuple):
 
 
 def write_adversarial(path: Path, material: Material) -> None:
-    """adversarial.npz, lossless: `clean`, `labels`, and for each attack `images_<attack>` and `success_<attack>`."""
-    arrays = {"clean": material.clean_images, "labels": material.labels}
-    for name, made in material.adversarial.items():
-        arrays |= {f"images_{name.replace(' ', '_')}": made.images, f"success_{name.replace(' ', '_')}": made.success}
+    """adversarial.npz, lossless and in whole or not at all.
+
+    It holds `clean` [N, H, W, C] float32, `labels` [N], `class_names`, the names of the attacks as `attacks`, and for each
+    attack `images_<attack>` [N, H, W, C] float32 and `success_<attack>` [N] bool, a space in its name written `_`.
+    """
+    names = [name.replace(" ", "_") for name in material.adversarial]
+    arrays = {
+        "clean": np.asarray(material.clean_images, np.float32),
+        "labels": np.asarray(material.labels),
+        "class_names": np.array(material.class_names, dtype=str),
+        "attacks": np.array(names, dtype=str),
+    }
+    for name, made in zip(names, material.adversarial.values(), strict=True):
+        arrays[f"images_{name}"] = np.asarray(made.images, np.float32)
+        arrays[f"success_{name}"] = np.asarray(made.success, bool)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write(path, buffer.getvalue())
+    write(Path(path), buffer.getvalue())

@@ -7,40 +7,137 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from mgan_jax.report import figures, pictures
+from mgan_jax.report import curves, figures, pictures
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
-from mgan_jax.report.terminal import label, number, percent, slides_table, tables, verdict
-from mgan_jax.workdir import write
+from mgan_jax.report.tables import answers, label, measure, number, percent, protocol_rows, slides_table, tables, verdict
+
+ATTACKS_A_GRID = 5
+TITLES = {
+    "mgan": "MGAN",
+    "advgan": "AdvGAN",
+    "advgan_margin": "AdvGAN margin",
+    "pgd": "PGD",
+    "pgd_mutants": "PGD mutants",
+}
 
 
-def embedded(figure: Any) -> str:
-    """A figure as the source of an image, PNG at twice the screen's resolution."""
+def embedded(figure: Any, kind: str = "svg") -> str:
+    """A figure as the source of an image: SVG for lines and text, PNG for grids of images; the same bytes every time."""
+    import matplotlib
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    with matplotlib.rc_context({"svg.hashsalt": "mgan_jax"}):
+        if kind == "svg":
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        else:
+            figure.savefig(buffer, format="png", dpi=120)
+    encoding = "image/svg+xml" if kind == "svg" else "image/png"
+    return f"data:{encoding};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def headline(results: dict) -> dict[str, str]:
-    """The answer in numbers: medians over the operators of MGAN's and AdvGAN's rows."""
-    answer = {}
-    for attack in ("mgan", "advgan"):
-        rows = [row for row in results["rows"] if row["attack"] == attack and row.get("lcr") is not None]
-        if not rows:
-            continue
-        ratios = [r["lcr_ratio"] for r in rows if r.get("lcr_ratio") is not None and r["protocol"] == "unfiltered"]
-        areas = [r["auroc"] for r in rows if r["protocol"] == "qualified"]
-        answer[attack] = {
-            "misclassification": percent(rows[0]["misclassification"], 1),
-            "num_images": f"{rows[0]['num_images']:.0f}",
-            "ratio": number(float(np.median(ratios)) if ratios else None),
-            "auroc": number(float(np.median(areas)) if areas else None),
-            "mutants": f"{max(row['num_mutants'] for row in rows):.0f}",
-        }
-    return answer
+def between(values: list[float]) -> str:
+    """One number, or the least and the greatest."""
+    values = sorted({round(value) for value in values if value is not None})
+    return "–" if not values else f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def sizes(rows: list[dict]) -> dict[str, str]:
+    """`M` and `N` of the rows that have mutants, for a caption, and the operators where none qualified."""
+    kept = [row for row in rows if row.get("num_mutants")]
+    empty = dict.fromkeys(row["operator"] for row in rows if not row.get("num_mutants"))
+    return {
+        "M": between([row["num_mutants"] for row in kept]),
+        "N": between([row.get("num_adversarial") for row in kept]),
+        "empty": ", ".join(empty),
+    }
+
+
+def cards(results: dict) -> list[dict[str, Any]]:
+    """The headline: for each of three measures MGAN, AdvGAN and the controls, each with its size."""
+    found = answers(results)
+    order = [name for name in TITLES if name in found] + [name for name in found if name not in TITLES]
+    lines: list[list[dict]] = [[], [], []]
+    for name in order:
+        one, entry = found[name], {"attack": name, "title": TITLES.get(name, name)}
+        rates = list(one["misclassified"].values())
+        reach = f"{percent(min(rates))} to {percent(max(rates))}" if len(set(rates)) > 1 else ""
+        value = percent(float(np.median(rates))) if reach else measure(one["row"], "misclassification", 1, 100)
+        lines[0].append({**entry, "value": f"{value} %", "reach": reach})
+        for place, values in ((1, one["ratios"]), (2, one["areas"])):
+            middle = number(float(np.median(list(values.values()))) if values else None)
+            reach = f"{min(values.values()):.2f} to {max(values.values()):.2f}" if len(values) > 1 else ""
+            lines[place].append({**entry, "value": middle, "reach": reach})
+    images = between([one["row"].get("num_images") for one in found.values()])
+    by_protocol = protocol_rows(results)
+    notes = [f"of n = {images} test images are misclassified"]
+    for protocol, text in (("unfiltered", "1 cannot be told from normal"), ("qualified", "0.5 is chance")):
+        size = sizes(by_protocol.get(protocol, []))
+        notes.append(f"median and range over the operators, {protocol} mutants, M = {size['M']}, N = {size['N']}; {text}")
+    heads = ("Fools the target", "LCR over normal LCR", "AUROC of detection by LCR")
+    return [{"head": h, "lines": li, "note": n} for h, li, n in zip(heads, lines, notes, strict=True)] if order else []
+
+
+def protocol_plots(results: dict, material: Material) -> list[dict[str, Any]]:
+    """For each protocol: its title, sizes, table, histograms and ROC curves."""
+    by_protocol, found = protocol_rows(results), []
+    for (protocol, rows), table in zip(by_protocol.items(), tables(results, full=True)[1:], strict=True):
+        lcr = {name: rates for name, rates in material.lcr.items() if name.split()[1:2] == [protocol]}
+        drawn = bool(figures.known(lcr))
+        areas: dict[str, dict] = {}
+        for row in rows:
+            areas.setdefault(row["operator"], {})[label(row)] = row.get("auroc")
+        found.append({
+            "name": protocol, "table": table, **sizes(rows),
+            "histograms": embedded(figures.lcr_histograms(lcr)) if drawn else None,
+            "roc": embedded(figures.roc_curves(lcr, areas)) if drawn else None,
+        })  # fmt: skip
+    return found
+
+
+def render(results: dict, material: Material) -> str:
+    """The page as text."""
+    import jinja2
+
+    results = plain(results)
+    first: dict[str, dict] = {}
+    for row in results["rows"]:
+        if row.get("label_histogram") is not None and row["attack"] != "clean":
+            first.setdefault(label(row), {**row, "name": label(row)})
+    attacks = list(material.adversarial)
+    groups = [attacks[i : i + ATTACKS_A_GRID] for i in range(0, len(attacks), ATTACKS_A_GRID)]
+    by_protocol = {name: rows for name, rows in protocol_rows(results).items() if any(row.get("lcr_ratio") for row in rows)}
+    titles = {f"{name} mutants, rate {rows[0]['rate']:g}": rows for name, rows in by_protocol.items()}
+    plots = {
+        "ratios": embedded(figures.operator_ratios(titles)) if titles else None,
+        "epsilon": embedded(curves.epsilon_curves(material.epsilon_rows)) if material.epsilon_rows else None,
+        "training": embedded(curves.training_curves(material.history)) if any(material.history.values()) else None,
+        "labels": embedded(curves.label_histograms(list(first.values()), material.class_names)) if first else None,
+        "gallery": embedded(pictures.prediction_gallery(material), "png"),
+    }
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files("mgan_jax.report").joinpath("page.html").read_text("utf-8"))
+    deviation = results["target"].get("test_accuracy_std")
+    return template.render(
+        results=results,
+        config=json.dumps(results["config"], indent=2),
+        seeds=results.get("seeds") or [results.get("seed")],
+        accuracy=percent(results["target"]["test_accuracy"], 2) + (f"±{percent(deviation, 2)}" if deviation is not None else ""),
+        num_images=number(results["target"]["num_images"], 0),
+        cards=cards(results),
+        verdict=verdict(results),
+        slides=[table for table in (slides_table(results, name) for name in protocol_rows(results)) if table[2]],
+        attacks=tables(results)[0],
+        grids=[(", ".join(group), embedded(pictures.attack_grid(material, group), "png")) for group in groups],
+        plots=plots,
+        protocols=protocol_plots(results, material),
+        epsilon_sizes={name: between([row.get(name) for row in material.epsilon_rows]) for name in ("num_mutants", "num_images")},
+        channels=material.clean_images.shape[-1],
+        shown=number(len(material.labels), 0),
+        threat_model=material.threat_model,
+    )
 
 
 def write_report(path: Path, results: dict, material: Material) -> None:
@@ -49,33 +146,8 @@ def write_report(path: Path, results: dict, material: Material) -> None:
     Args:
       path: of the page.
       results: as in `report.results`.
-      material: what its pictures are made of.
+      material: what its pictures are made of; with several seeds, of the first.
     """
-    first = {}
-    for row in results["rows"]:
-        if row.get("label_histogram") is not None:
-            first.setdefault(label(row), {**row, "name": label(row)})
-    shown = [("grid of " + name, pictures.attack_grid(material, name), name) for name in material.adversarial]
-    plots = {
-        "histograms": figures.lcr_histograms(material.lcr) if any("normal" in r for r in material.lcr.values()) else None,
-        "roc": figures.roc_curves(material.lcr) if any("normal" in r for r in material.lcr.values()) else None,
-        "epsilon": figures.epsilon_curves(material.epsilon_rows) if material.epsilon_rows else None,
-        "training": figures.training_curves(material.history) if material.history else None,
-        "labels": figures.label_histograms(list(first.values()), material.class_names) if first else None,
-        "gallery": pictures.prediction_gallery(material),
-    }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("mgan_jax.report").joinpath("page.html").read_text())
-    page = template.render(
-        results=results,
-        config=json.dumps(plain(results["config"]), indent=2),
-        headline=headline(results),
-        verdict=verdict(results),
-        accuracy=percent(results["target"]["test_accuracy"], 2),
-        slides=slides_table(results),
-        tables=tables(results),
-        grids=[(name, embedded(figure)) for _, figure, name in shown],
-        plots={name: embedded(figure) for name, figure in plots.items() if figure is not None},
-        threat_model=material.threat_model,
-    )
-    write(path, page.encode())
+    from mgan_jax.workdir import write
+
+    write(Path(path), render(results, material).encode())

@@ -4,71 +4,134 @@ from typing import Any
 
 import numpy as np
 
+from mgan_jax.report.figures import INK, colour
 from mgan_jax.report.material import Material
 
+WRONG = "#b42318"
 
-def show(axis: Any, image: np.ndarray, **options: Any) -> None:
-    """Draws [H, W, C]: grey for one channel, colours for three."""
-    axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, interpolation="nearest", **options)
+
+def show(axis: Any, image: np.ndarray) -> None:
+    """Draws [H, W, C] in [0, 1] without ticks: grey for one channel, colours for three."""
+    axis.imshow(image[..., 0] if image.shape[-1] == 1 else image[..., :3], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    bare(axis)
+
+
+def show_change(axis: Any, change: np.ndarray) -> None:
+    """Draws a perturbation [H, W, C] in [-1, 1]: no change is white for one channel, grey for three."""
+    if change.shape[-1] == 1:
+        axis.imshow(change[..., 0], cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+    else:
+        axis.imshow((np.clip(change[..., :3], -1, 1) + 1) / 2, interpolation="nearest")
+    bare(axis)
 
 
 def bare(axis: Any) -> None:
-    """No ticks, no frame."""
+    """No ticks, and a faint frame."""
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.spines[:].set_visible(False)
+    axis.spines[:].set_color("#d1d5db")
+    axis.spines[:].set_linewidth(0.6)
 
 
-def verdict(probabilities: np.ndarray, class_names: tuple[str, ...]) -> str:
+def read_as(probabilities: np.ndarray, class_names: tuple[str, ...]) -> str:
     """The class and its probability."""
     return f"{class_names[int(probabilities.argmax())]}  {100 * probabilities.max():.0f} %"
 
 
-def attack_grid(material: Material, attack: str, num_classes: int = 10) -> Any:
-    """One flipped image of each class: clean, perturbation (grey is none), adversarial, with the target's verdicts."""
+def chosen_images(material: Material, attacks: list[str], count: int) -> list[int]:
+    """At most `count` images, of different classes where it can be, those first that most of the attacks flip."""
+    flipped = np.sum([material.adversarial[name].success for name in attacks], axis=0)
+    best = sorted(range(len(material.labels)), key=lambda i: (-flipped[i], i))
+    one_a_class = list({int(material.labels[i]): i for i in reversed(best)}.values())
+    chosen = sorted(one_a_class, key=lambda i: (-flipped[i], material.labels[i]))[:count]
+    return sorted(chosen, key=lambda i: material.labels[i])
+
+
+def attack_grid(material: Material, attacks: list[str] | None = None, num_images: int = 8) -> Any:
+    """The same images under every attack: clean, then perturbation and adversarial image, with the target's verdicts.
+
+    Args:
+      material: what was measured.
+      attacks: those to show; all where None.
+      num_images: rows, of different classes.
+    """
     from matplotlib.figure import Figure
 
-    made = material.adversarial[attack]
-    chosen = []
-    for label in range(min(num_classes, len(material.class_names))):
-        own = np.flatnonzero(material.labels == label)
-        chosen += [*own[made.success[own]], *own][:1]
-    figure = Figure(figsize=(1.05 * max(len(chosen), 3), 3.7), layout="constrained")
-    axes = figure.subplots(3, max(len(chosen), 1), squeeze=False)
-    change = made.images - material.clean_images
-    reach = max(float(np.abs(change).max()), 1e-6)
-    for column, i in enumerate(chosen):
-        show(axes[0, column], material.clean_images[i], cmap="gray", vmin=0, vmax=1)
-        show(axes[1, column], (change[i] / reach + 1) / 2, cmap="gray", vmin=0, vmax=1)
-        show(axes[2, column], made.images[i], cmap="gray", vmin=0, vmax=1)
-        axes[0, column].set_title(verdict(material.probabilities[i], material.class_names), fontsize=8)
-        colour = "#b42318" if made.success[i] else "#111827"
-        axes[2, column].set_title(verdict(made.probabilities[i], material.class_names), fontsize=8, color=colour)
-    for axis in axes.ravel():
-        bare(axis)
-    for row, name in enumerate(("clean", "perturbation", "adversarial")):
-        axes[row, 0].set_ylabel(name, fontsize=8)
+    attacks = list(material.adversarial) if attacks is None else attacks
+    chosen = chosen_images(material, attacks, num_images)
+    columns = 1 + 2 * len(attacks)
+    widths = [1.0, *[0.16, 1.0, 1.0] * len(attacks)]
+    figure = Figure(figsize=(0.98 * sum(widths) + 0.1, 1.17 * len(chosen) + 0.45))
+    grid = figure.add_gridspec(
+        len(chosen), len(widths), width_ratios=widths, left=0.005, right=0.995, bottom=0.005,
+        top=1 - 0.58 / (1.17 * len(chosen) + 0.45), wspace=0.06, hspace=0.26,
+    )  # fmt: skip
+    places = [0, *(place for k in range(len(attacks)) for place in (2 + 3 * k, 3 + 3 * k))]
+    axes = [[figure.add_subplot(grid[row, place]) for place in places] for row in range(len(chosen))]
+    changes = [material.adversarial[name].images - material.clean_images for name in attacks]
+    reach = max([float(np.abs(change[chosen]).max()) for change in changes if chosen], default=0) or 1.0
+    for row, i in enumerate(chosen):
+        show(axes[row][0], material.clean_images[i])
+        axes[row][0].set_title(read_as(material.probabilities[i], material.class_names), fontsize=8, pad=2, color=INK)
+        for k, name in enumerate(attacks):
+            made = material.adversarial[name]
+            show_change(axes[row][1 + 2 * k], changes[k][i] / reach)
+            if row == 0:
+                axes[row][1 + 2 * k].set_title("perturbation", fontsize=8, pad=2, color="#6b7280")
+            show(axes[row][2 + 2 * k], made.images[i])
+            fooled = WRONG if made.success[i] else INK
+            axes[row][2 + 2 * k].set_title(read_as(made.probabilities[i], material.class_names), fontsize=8, pad=2, color=fooled)
+    for column in range(columns if chosen else 0):
+        box = axes[0][column].get_position()
+        height = 1 - 0.2 / figure.get_figheight()
+        if column == 0:
+            figure.text(
+                (box.x0 + box.x1) / 2, height, "clean", ha="center", va="center", fontsize=9, color=INK, fontweight="bold"
+            )
+        elif column % 2:
+            end = axes[0][column + 1].get_position()
+            name = attacks[column // 2]
+            figure.text(
+                (box.x0 + end.x1) / 2, height, name, ha="center", va="center", fontsize=9, color=colour(name), fontweight="bold"
+            )
     return figure
 
 
-def prediction_gallery(material: Material, columns: int = 6) -> Any:
-    """A row a class: images the target gets right, then wrong, each named prediction/actual."""
+def prediction_gallery(material: Material, columns: int = 6, num_classes: int = 20) -> Any:
+    """A row a class: images the target gets right, then wrong, each named prediction/actual, with their counts.
+
+    Args:
+      material: what was measured.
+      columns: images of each kind in a row.
+      num_classes: the first classes are shown.
+    """
     from matplotlib.figure import Figure
 
-    classes = range(len(material.class_names))
-    figure = Figure(figsize=(1.7 * columns, 0.85 * len(classes) + 0.3), layout="constrained")
-    axes = figure.subplots(len(classes), 2 * columns, squeeze=False)
+    names = material.class_names[:num_classes]
+    figure = Figure(figsize=(11, 0.98 * len(names) + 0.1))
+    widths = [1.5, *[1] * columns, 0.8, *[1] * columns]
+    grid = figure.add_gridspec(
+        len(names), len(widths), width_ratios=widths, left=0.005, right=0.995, bottom=0.005, top=0.98, wspace=0.08, hspace=0.3
+    )
     predicted = material.probabilities.argmax(-1)
-    for label in classes:
+    for label, name in enumerate(names):
+        own = material.labels == label
+        heading = figure.add_subplot(grid[label, 0])
+        heading.axis("off")
+        heading.text(0, 0.62, name, fontsize=12, fontweight="bold", color=INK, va="center")
+        counts = f"{int((own & (predicted == label)).sum())} of {int(own.sum())} right"
+        heading.text(0, 0.25, counts, fontsize=8, color="#6b7280", va="center")
         for half, right in enumerate((True, False)):
-            rows = np.flatnonzero((material.labels == label) & ((predicted == label) == right))[:columns]
-            for place in range(columns):
-                axis = axes[label, half * columns + place]
-                bare(axis)
-                if place < len(rows):
-                    show(axis, material.clean_images[rows[place]], cmap="gray", vmin=0, vmax=1)
-                    names = (material.class_names[predicted[rows[place]]], material.class_names[label])
-                    axis.set_title("/".join(names), fontsize=7, pad=1, color="#111827" if right else "#b42318")
-                elif place == 0:
-                    axis.text(0.5, 0.5, "none", ha="center", va="center", fontsize=7, color="#9ca3af")
+            found = np.flatnonzero(own & ((predicted == label) == right))[:columns]
+            first = 1 + half * (columns + 1)
+            for place, i in enumerate(found):
+                axis = figure.add_subplot(grid[label, first + place])
+                show(axis, material.clean_images[i])
+                title = f"{material.class_names[predicted[i]]}/{name}"
+                axis.set_title(title, fontsize=8, pad=1.5, color=INK if right else WRONG)
+            if not len(found):
+                axis = figure.add_subplot(grid[label, first : first + columns])
+                axis.axis("off")
+                text = "none right" if right else "none wrong"
+                axis.text(0, 0.5, text, va="center", fontsize=8, color="#9ca3af")
     return figure

@@ -2,41 +2,61 @@
 
     {config, seed | seeds, versions, device, seconds, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows}
 
-A row has, where they apply (rates are shares in [0, 1]; null: there is no such number):
+`seconds` is the wall time of the whole pipeline, over all seeds and restarts. Names are sorted, so that two files compare line
+by line. A row holds, where they apply (rates are shares in [0, 1]; null: there is no such number):
 
     attack                 "clean", "advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants", ...
     trained_on             operators a generator was trained on: "all", or an abbreviation
-    seed, epsilon, norm, targeted
-    num_images             test images; misclassification (with _ci95) is over all of them
-    num_clean_correct      of them classified correctly when clean; success_rate is over these
-    num_adversarial        correctly classified and flipped: the adversarial set, on which all rates below are taken
-    linf, l2, l0           mean distances over num_images, pixels in [0, 1]; l0 counts changed pixels
-    label_histogram, label_entropy   the target's labels of the adversarial set; entropy in bits
+    variant                what else tells two rows of one attack apart, where anything does
+    seed                   of the whole pipeline
+    epsilon, norm          the bound on the perturbation, pixels in [0, 1], and its norm: "linf"
+    targeted               whether the attack aims at a label of its choice
+    num_images             test images, a count; misclassification (with misclassification_ci95, Wilson) is over all of them
+    num_clean_correct      of them classified correctly when clean, a count; success_rate is over these
+    num_adversarial        correctly classified and flipped, a count: the adversarial set, on which all rates below are taken
+    linf, l2, l0           mean distances over num_images, pixels in [0, 1]; l0 counts changed pixels, channels together
+    label_histogram        images of the adversarial set that the target gives each label, counts [num_classes]
+    label_entropy          of that histogram, bits
     judge_original_class   share of the adversarial set that 3 nearest neighbours among the training images read as before
-    operator, protocol, rate, min_accuracy_ratio   how mutants were drawn
-    num_mutants, distinct, tried, qualified        mutants kept, all of them distinct; drawn; passing the filter
-    lcr, lcr_ci99          label change rate, two-way bootstrap over mutants and images
-    normal_lcr             the same images, clean; class_matched_normal_lcr: clean images predicted as the adversarial labels
-    lcr_ratio, lcr_ratio_ci95        lcr / normal_lcr
-    auroc, auroc_ci95, auroc_two_sided             of the label change rate as a score; max(a, 1 - a)
-    tpr_at_5fpr, tpr_at_5fpr_low     detection at 5 % false positives of suspiciously high and low rates
-    kappa, sprt_detection_rate, sprt_false_positive_rate, sprt_undecided, sprt_mutants_used
+    operator               of the mutants: "GF", "WS", "NEB", "NAI", "NS", "LD", "LA", "AFR"
+    protocol               "unfiltered" or "qualified"
+    rate                   mutation rate, a share of the neurons or weights
+    min_accuracy_ratio     the filter: a mutant's validation accuracy is at least this share of the target's; 0 keeps all
+    num_mutants, distinct  mutants used, all of them distinct; tried: drawn for them; qualified: of those, passing the filter
+    lcr, lcr_ci99          label change rate against the target's own label on the same image, two-way bootstrap over mutants
+                           and images
+    normal_lcr             the same images, clean
+    class_matched_normal_lcr         clean images predicted as the adversarial labels
+    lcr_ratio, lcr_ratio_ci95        lcr / normal_lcr; 1 is undetectable
+    auroc, auroc_ci95      of an image's label change rate as a score of being adversarial; .5 is chance
+    auroc_two_sided        max(auroc, 1 - auroc)
+    tpr_at_5fpr, tpr_at_5fpr_low     share detected at 5 % false positives by suspiciously high and by suspiciously low rates
+    kappa                  the normal label change rate that the sequential test (SPRT) is given, from validation data
+    sprt_detection_rate, sprt_false_positive_rate    shares of adversarial and of clean images that it calls adversarial
+    sprt_undecided         share of adversarial images on which it decides nothing
+    sprt_mutants_used      mutants it asks about an adversarial image, mean count
 
-Over several seeds each measure is the mean, with `<measure>_std` beside it; intervals are left out.
+`epsilon_rows` has attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images and num_mutants.
+
+Over several seeds each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure that is
+null for some seeds is the mean over the others, whose count is `<measure>_n`. Intervals are left out, histograms are summed.
 """
 
 import importlib.metadata
 import json
 import math
-import os
 import platform
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-IDENTITY = ("attack", "trained_on", "operator", "protocol", "rate", "min_accuracy_ratio", "epsilon", "norm", "targeted")
+from mgan_jax.workdir import write
+
+IDENTITY = ("attack", "trained_on", "variant", "operator", "protocol", "rate", "min_accuracy_ratio", "epsilon", "norm",
+            "targeted")  # fmt: skip
 
 
 def plain(value: Any) -> Any:
@@ -61,10 +81,9 @@ def environment() -> dict[str, str]:
 
 
 def write_results(path: Path, results: dict) -> None:
-    """Writes results in whole or not at all."""
-    unfinished = Path(path).with_name(f"{Path(path).name}.unfinished")
-    unfinished.write_text(json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
-    os.replace(unfinished, path)
+    """Writes results in whole or not at all: what is no JSON raises TypeError and leaves an old file as it was."""
+    text = json.dumps(plain(results), indent=1, sort_keys=True, allow_nan=False)
+    write(Path(path), f"{text}\n".encode())
 
 
 def read_results(path: Path) -> dict:
@@ -85,25 +104,37 @@ def read_results(path: Path) -> dict:
 def joined_rows(rows: list[dict]) -> dict:
     """One row of means of rows of the same identity; a measure that some lack is averaged over the others."""
     joined = {}
-    for name in rows[0]:
+    for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if row.get(name) is not None]
-        if name in IDENTITY:
-            joined[name] = rows[0][name]
-        elif "_ci" in name or name == "seed":
+        if name == "seed" or re.search(r"_ci\d+$", name):
             continue
+        if name in IDENTITY or not values:
+            joined[name] = values[0] if values else None
         elif name == "label_histogram":
-            joined[name] = np.sum(values, axis=0).tolist() if values else None
-        elif not values:
-            joined[name] = None
-        elif isinstance(values[0], (int, float)):
+            joined[name] = np.sum(values, axis=0).tolist()
+        elif isinstance(values[0], (int, float, np.number)):
             joined[name] = statistics.fmean(values)
             if len(values) > 1:
-                joined[f"{name}_std"] = statistics.stdev(values)
+                joined[f"{name}_std"] = statistics.stdev(map(float, values))
+            if len(values) < len(rows):
+                joined[f"{name}_n"] = len(values)
+        else:
+            joined[name] = values[0]
     return joined
 
 
 def mean_and_spread(results: list[dict]) -> dict:
-    """Joins the results of several seeds: rows of the same identity become their mean and sample standard deviation."""
+    """Joins the results of several seeds: rows of the same identity become their mean and sample standard deviation.
+
+    Args:
+      results: one a seed; all else than the seed is taken to be the same, and read from the first.
+
+    Raises:
+      ValueError: there are none.
+    """
+    if not results:
+        raise ValueError("there are no results to join")
+    results = [plain(one) for one in results]
 
     def groups(name: str) -> list[dict]:
         found = {}
