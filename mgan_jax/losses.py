@@ -47,3 +47,30 @@ def disagreement(mutant_logits: Array, decisions: Array) -> Array:
       decisions: [B] int, what the target answers on the very images tested.
     """
     return optax.softmax_cross_entropy_with_integer_labels(mutant_logits, decisions)
+
+
+def label_entropy(logits: Array) -> Array:
+    """Entropy in nats of the mean softmax of a batch [B, num_classes]: how evenly its labels are spread."""
+    log_mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
+    return -(jnp.exp(log_mean) * log_mean).sum()
+
+
+def log_odds(logits: Array, labels: Array) -> Array:
+    """log p_y - log(1 - p_y) of the softmax, [B]: logits [B, num_classes], labels [B]."""
+    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    rest = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
+    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - rest
+
+
+def relative_disagreement(mutant_logits: Array, decisions: Array, normal_logits: Array, normal_decisions: Array) -> Array:
+    """L_mutate of one mutant with the normal image as the measure, [B]: -q log p - (1 - q) log(1 - p).
+
+    p is the probability that the mutant's softmax gives the target's own decision on the adversarial image, q the same on
+    its clean form. It is least where p = q; where q = 1, the mutant keeps the clean decision, it is `disagreement`.
+
+    Args:
+      mutant_logits, normal_logits: [B, num_classes], the mutant's on the adversarial images and on the same images clean.
+      decisions, normal_decisions: [B] int, what the target answers on them.
+    """
+    q = jax.lax.stop_gradient(jax.nn.sigmoid(log_odds(normal_logits, normal_decisions)))
+    return optax.sigmoid_binary_cross_entropy(log_odds(mutant_logits, decisions), q)

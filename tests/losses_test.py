@@ -1,5 +1,6 @@
 """Losses by hand, on logits of any sign."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,3 +25,32 @@ def test_least_squares_and_norm_hinge_by_hand():
 def test_disagreement_is_cross_entropy_with_the_decision():
     expected = -(LOGITS[0, 1] - jnp.log(jnp.exp(LOGITS[0]).sum()))
     np.testing.assert_allclose(losses.disagreement(LOGITS, jnp.array([1, 1]))[0], expected, rtol=1e-6)
+
+
+def test_log_odds_are_those_of_the_softmax():
+    p = np.exp(LOGITS[0]) / np.exp(LOGITS[0]).sum()
+    np.testing.assert_allclose(losses.log_odds(LOGITS, jnp.array([1, 1]))[0], np.log(p[1] / (1 - p[1])), rtol=1e-5)
+
+
+def test_relative_disagreement_is_least_where_the_mutant_agrees_as_often_as_on_the_clean_image():
+    normal = jnp.array([[0.7, 0.0]])
+    at = lambda z: losses.relative_disagreement(jnp.array([[z, 0.0]]), jnp.array([0]), normal, jnp.array([0]))[0]  # noqa: E731
+    np.testing.assert_allclose(jax.grad(at)(0.7), 0.0, atol=1e-6)
+    assert jax.grad(at)(0.2) < 0 < jax.grad(at)(2.0)
+    q, p = 1 / (1 + np.exp(-0.7)), 1 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(at(2.0), -q * np.log(p) - (1 - q) * np.log(1 - p), rtol=1e-5)
+
+
+def test_relative_disagreement_is_the_slides_where_the_mutant_keeps_the_clean_decision():
+    sure = jnp.full((2, 3), -200.0).at[:, 2].set(200.0)
+    decisions = jnp.array([1, 0])
+    found = losses.relative_disagreement(LOGITS, decisions, sure, jnp.array([2, 2]))
+    np.testing.assert_allclose(found, losses.disagreement(LOGITS, decisions), rtol=1e-5)
+
+
+def test_label_entropy_by_hand_and_finite_where_a_class_has_no_probability():
+    one, other = jnp.array([[60.0, 0.0, 0.0], [0.0, 60.0, 0.0]]), jnp.array([[1e4, 0.0, 0.0]])
+    np.testing.assert_allclose(losses.label_entropy(one), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(losses.label_entropy(jnp.zeros((4, 3))), np.log(3), rtol=1e-6)
+    np.testing.assert_allclose(losses.label_entropy(other), 0.0, atol=1e-6)
+    assert np.isfinite(jax.grad(losses.label_entropy)(other)).all()

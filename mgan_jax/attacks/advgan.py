@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.result import attack_result
-from mgan_jax.losses import least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
+from mgan_jax.losses import label_entropy, least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
 from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, GeneratorStep, Network
 
+HINGES = ("leave", "reach")
 MARGIN_GAIN = 0.01
 
 
@@ -18,12 +19,16 @@ def advgan(
     hinge_weight: float = 0.0,
     hinge_bound: float = 3.0,
     kappa: float = 0.0,
+    hinge: str = "leave",
+    match_margin: float = 0.0,
+    diversity_weight: float = 0.0,
     mean_margin: float | None = None,
     target_label: int | None = None,
 ) -> GenerativeAttack:
     """x_adv = clip(x + G(x), 0, 1), trained with L = L_adv + alpha L_GAN + hinge_weight L_hinge (equations 1 to 4).
 
     L_adv is the hinge of Carlini & Wagner on the target's logits, L_GAN the least-squares loss, L_hinge bounds ||G(x)||_2.
+    `hinge`, `match_margin` and `diversity_weight` are ours; their defaults leave AdvGAN as published.
 
     Args:
       apply_fn: the target.
@@ -33,19 +38,33 @@ def advgan(
       hinge_weight: weight of L_hinge; 0 leaves the formula of MGAN's slides.
       hinge_bound: c of L_hinge, a 2-norm in units of pixels in [0, 1].
       kappa: margin on the logits that L_adv asks for.
+      hinge: what an untargeted L_adv wants: "leave" the true class, which is content between two wrong classes; or "reach"
+        the wrong class that the target likes best at the moment, by kappa above all others.
+      match_margin: ask each image for kappa more than this share of the margin of its own clean form; 1: as confident as
+        the clean image.
+      diversity_weight: weight of the entropy of the batch's mean softmax, in nats, which is to be large: against a
+        generator that sends every image to one class.
       mean_margin: where given, kappa is adapted in every step until the mean margin by which the samples are misclassified
         has this value: the control that is as confident as another attack.
       target_label: the class to reach; None: any but the true one.
 
     Returns:
-      A `GenerativeAttack`; its `state['balance']` holds `kappa` and what adapts it.
+      A `GenerativeAttack`; its `state['balance']` holds `kappa`, what adapts it, and `diversity`, the weight of the entropy.
 
     Raises:
-      ValueError: a negative weight or kappa.
+      ValueError: a negative weight or kappa, or another hinge.
     """
-    for name, value in (("alpha", alpha), ("hinge_weight", hinge_weight), ("kappa", kappa)):
+    for name, value in (
+        ("alpha", alpha),
+        ("hinge_weight", hinge_weight),
+        ("kappa", kappa),
+        ("diversity_weight", diversity_weight),
+        ("match_margin", match_margin),
+    ):
         if value < 0:
             raise ValueError(f"{name} is {value}; choose it >= 0")
+    if hinge not in HINGES:
+        raise ValueError(f"hinge is {hinge!r}; choose one of {', '.join(HINGES)}")
 
     def init(key: Array, image_shape: tuple[int, int, int]) -> dict:
         generator_key, discriminator_key = jax.random.split(key)
@@ -54,6 +73,7 @@ def advgan(
             "discriminator": discriminator.init(discriminator_key, image_shape),
             "balance": {
                 "kappa": jnp.float32(kappa),
+                "diversity": jnp.float32(diversity_weight),
                 "mean_margin": jnp.float32(0.0 if mean_margin is None else mean_margin),
                 "gain": jnp.float32(0.0 if mean_margin is None else MARGIN_GAIN),
             },
@@ -64,26 +84,36 @@ def advgan(
         perturbation = generator.apply(generator_variables, images)
         adversarial = jnp.clip(images + perturbation, 0.0, 1.0)
         logits = apply_fn(variables, adversarial)
-        kappa_now = state["balance"]["kappa"]
-        if target_label is None:
-            adversarial_loss = untargeted_hinge(logits, labels, kappa_now)
-            fooled = logits.argmax(-1) != labels
-        else:
-            adversarial_loss = targeted_hinge(logits, jnp.full_like(labels, target_label), kappa_now)
+        asked = state["balance"]["kappa"]
+        if match_margin:
+            clean_logits = apply_fn(variables, images)
+            asked += match_margin * margin(clean_logits, clean_logits.argmax(-1))
+        if target_label is not None:
+            adversarial_loss = targeted_hinge(logits, jnp.full_like(labels, target_label), asked)
             fooled = logits.argmax(-1) == target_label
+        else:
+            if hinge == "reach":
+                true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+                adversarial_loss = targeted_hinge(logits, jnp.where(true, -jnp.inf, logits).argmax(-1), asked)
+            else:
+                adversarial_loss = untargeted_hinge(logits, labels, asked)
+            fooled = logits.argmax(-1) != labels
         gan_loss = least_squares(discriminator.apply(state["discriminator"], adversarial), 1.0)
         loss = adversarial_loss + alpha * gan_loss
         if hinge_weight:
             loss += hinge_weight * norm_hinge(perturbation, hinge_bound)
+        entropy = label_entropy(logits)
+        loss -= state["balance"]["diversity"] * entropy
         reached = margin(logits, logits.argmax(-1)).mean()
         # Numbers of the state, not of the program: with and without a mean margin one compiled step serves.
         missing = state["balance"]["mean_margin"] - jax.lax.stop_gradient(reached)
-        kappa_next = jnp.maximum(kappa_now + state["balance"]["gain"] * missing, 0.0)
+        kappa_next = jnp.maximum(state["balance"]["kappa"] + state["balance"]["gain"] * missing, 0.0)
         metrics = {
             "loss": loss,
             "adversarial_loss": adversarial_loss,
             "gan_loss": gan_loss,
             "misclassification": fooled.mean(),
+            "label_entropy": entropy,
             "margin": reached,
         }
         return loss, GeneratorStep(adversarial, logits, {**state["balance"], "kappa": kappa_next}, metrics)

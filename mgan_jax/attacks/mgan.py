@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.advgan import advgan
-from mgan_jax.losses import disagreement
+from mgan_jax.losses import disagreement, relative_disagreement
 from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Mutation, Network
 
 DECAY = 0.99
 MIN_BETA = 1e-3
+DIVERSITY_BOUNDS = (0.2, 30.0)
+REFERENCES = ("decision", "normal")
 
 
 def mgan(
@@ -27,6 +29,8 @@ def mgan(
     warmup_steps: int = 0,
     redraw_every: int = 1,
     normal_images: int = 64,
+    reference: str = "decision",
+    diversity_rate: float = 0.0,
     **advgan_arguments,
 ) -> GenerativeAttack:
     """AdvGAN whose samples also keep the decisions of mutants the target's own.
@@ -34,7 +38,8 @@ def mgan(
     L_mutate is the mean over mutants and images of the cross-entropy between a mutant's softmax on x_adv and the target's
     own decision there. The slides give one beta. With `target_ratio` there is one beta an operator, and each is moved by
     dual ascent: it grows while the label change rate (LCR) of the training samples over the normal LCR, both under the
-    step's mutants, is above `target_ratio`, and shrinks below, since an LCR far below normal is conspicuous too.
+    step's mutants, is above `target_ratio`, and shrinks below, since an LCR far below normal is conspicuous too. The
+    `reference` "normal" asks of a mutant no more than it gives the clean image: the same probability of agreement.
 
     Args:
       apply_fn: the target.
@@ -47,19 +52,26 @@ def mgan(
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
       beta_rate: step of log beta per unit of the ratio's excess.
       max_beta: where beta is adapted, it stays below this, lest L_mutate drown L_adv.
-      warmup_steps: steps over which L_mutate's weight rises from 0, so that the generator first learns to fool.
+      warmup_steps: steps over which L_mutate's weight rises from 0 and nothing is adapted, so that the generator first
+        learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
-      normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken.
+      normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken; with the reference
+        "normal" L_mutate is taken on their adversarial forms alone.
+      reference: "decision", the slides' L_mutate (`losses.disagreement`), or "normal" (`losses.relative_disagreement`).
+      diversity_rate: step of the logarithm of AdvGAN's `diversity_weight` per unit by which the mean of the operators'
+        ratios lies below `target_ratio`: what stability is to spare is spent on spreading the labels; 0: it is fixed.
       **advgan_arguments: of `advgan`.
 
     Returns:
       A `GenerativeAttack`; its balance adds `beta`, `flips` and `normal_flips`, [operators] each.
 
     Raises:
-      ValueError: no operators, a negative beta, or numbers of mutants or steps below 1.
+      ValueError: no operators, a negative beta, another reference, or numbers of mutants or steps below 1.
     """
     if beta < 0:
         raise ValueError(f"beta is {beta}; choose it >= 0")
+    if reference not in REFERENCES:
+        raise ValueError(f"reference is {reference!r}; choose one of {', '.join(REFERENCES)}")
     base = advgan(apply_fn, generator, discriminator, **advgan_arguments)
     if beta == 0:
         return base
@@ -77,27 +89,31 @@ def mgan(
         adapted = {"beta": jnp.full(len(operators), beta, jnp.float32), **rates}
         return {**state, "balance": {**state["balance"], **adapted}}
 
-    def next_balance(balance: dict, weights: Array, flips: Array, normal_flips: Array, one_hot: Array) -> dict:
-        """Moving averages of both rates for each operator that had a mutant, and dual ascent on beta."""
+    def next_balance(balance: dict, step, weights: Array, flips: Array, normal_flips: Array, one_hot: Array) -> dict:
+        """Moving averages of both rates for each operator that had a mutant, and, after the warm-up, dual ascent."""
         seen = weights @ one_hot
         average = lambda old, new: jnp.where(  # noqa: E731
             seen > 0, DECAY * old + (1 - DECAY) * ((weights * new) @ one_hot) / jnp.maximum(seen, 1.0), old
         )
         flips, normal_flips = average(balance["flips"], flips), average(balance["normal_flips"], normal_flips)
-        betas = balance["beta"]
-        if target_ratio is not None:
-            excess = flips / jnp.maximum(normal_flips, 1e-4) - target_ratio
-            moved = betas * jnp.exp(beta_rate * jnp.clip(excess, -1.0, 1.0))
-            betas = jnp.where((seen > 0) & (normal_flips > 0), jnp.clip(moved, MIN_BETA, max_beta), betas)
-        return {"beta": betas, "flips": flips, "normal_flips": normal_flips}
+        if target_ratio is None:
+            return {"flips": flips, "normal_flips": normal_flips}
+        excess = jnp.clip(flips / jnp.maximum(normal_flips, 1e-4) - target_ratio, -1.0, 1.0) * (step >= warmup_steps)
+        moved = jnp.clip(balance["beta"] * jnp.exp(beta_rate * excess), MIN_BETA, max_beta)
+        betas = jnp.where((seen > 0) & (normal_flips > 0), moved, balance["beta"])
+        adapted = {"beta": betas, "flips": flips, "normal_flips": normal_flips}
+        if diversity_rate:
+            adapted["diversity"] = jnp.clip(balance["diversity"] * jnp.exp(-diversity_rate * excess.mean()), *DIVERSITY_BOUNDS)
+        return adapted
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = base.generator_loss(generator_variables, state, key, step, variables, images, labels)
-        decisions = jax.lax.stop_gradient(done.logits.argmax(-1))
         normal = images[:normal_images]
         normal_decisions = apply_fn(variables, normal).argmax(-1)
         accuracy = (normal_decisions == labels[:normal_images]).mean()
-        fooled = decisions != labels
+        tested = done.adversarial[:normal_images] if reference == "normal" else done.adversarial
+        decisions = jax.lax.stop_gradient(done.logits.argmax(-1))[: len(tested)]
+        fooled = decisions != labels[: len(tested)]
 
         draw = step // redraw_every
         indices = (draw * num_mutants + jnp.arange(num_mutants)) % len(operators)
@@ -106,11 +122,15 @@ def mgan(
         def one(mutant):
             index, mutant_key = mutant
             mutated = jax.lax.stop_gradient(jax.lax.switch(index, operators, mutant_key, variables))
-            logits = apply_fn(mutated, done.adversarial)
-            normal_labels = apply_fn(mutated, normal).argmax(-1)
+            logits, normal_logits = apply_fn(mutated, tested), apply_fn(mutated, normal)
+            normal_labels = normal_logits.argmax(-1)
             counts = (normal_labels == labels[:normal_images]).mean() >= thresholds[index] * accuracy
             flips = (fooled & (logits.argmax(-1) != decisions)).sum() / jnp.maximum(fooled.sum(), 1)
-            return disagreement(logits, decisions).mean(), flips, (normal_labels != normal_decisions).mean(), counts
+            if reference == "normal":
+                value = relative_disagreement(logits, decisions, normal_logits, normal_decisions).mean()
+            else:
+                value = disagreement(logits, decisions).mean()
+            return value, flips, (normal_labels != normal_decisions).mean(), counts
 
         disagreements, flips, normal_flips, counts = jax.lax.map(one, (indices, keys))
         weights = counts.astype(jnp.float32)
@@ -119,12 +139,13 @@ def mgan(
         ramp = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
         mutate_loss = ramp * (weights * betas[indices] * disagreements).sum() / total
         one_hot = jax.nn.one_hot(indices, len(operators))
-        adapted = next_balance(state["balance"], weights, flips, normal_flips, one_hot)
+        adapted = next_balance(state["balance"], step, weights, flips, normal_flips, one_hot)
         metrics = {
             **done.metrics,
             "loss": loss + mutate_loss,
             "mutate_loss": (weights * disagreements).sum() / total,
             "beta": betas.mean(),
+            "diversity": state["balance"]["diversity"],
             "label_change_rate": (weights * flips).sum() / total,
             "normal_label_change_rate": (weights * normal_flips).sum() / total,
         }

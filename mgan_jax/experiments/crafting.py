@@ -19,6 +19,22 @@ WEIGHT_OPERATORS = ("GF", "WS", "NEB", "NAI", "NS")
 BATCH = 500
 
 
+def training_operators(trained_on: str) -> tuple[str, ...]:
+    """Abbreviations behind "all", one operator's, or "without GF": the five weight and neuron operators but that one.
+
+    Raises:
+      ValueError: an operator that is none of the five is left out.
+    """
+    if trained_on == "all":
+        return WEIGHT_OPERATORS
+    if not trained_on.startswith("without "):
+        return (trained_on,)
+    left_out = trained_on.removeprefix("without ")
+    if left_out not in WEIGHT_OPERATORS:
+        raise ValueError(f"trained_on is {trained_on!r}; leave out one of {', '.join(WEIGHT_OPERATORS)}")
+    return tuple(operator for operator in WEIGHT_OPERATORS if operator != left_out)
+
+
 def batched(craft: Callable, images: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """`craft(start, images, *others)` on batches of one shape, joined; the last batch is filled up and cut."""
     size, result = min(BATCH, len(images)), []
@@ -64,9 +80,11 @@ def check(config: Any, dataset: Dataset) -> None:
     for name, settings in config.attacks.items():
         if name in ("advgan", "mgan"):
             for trained_on in settings.get("trained_on", ("all",)):
-                operators = WEIGHT_OPERATORS if trained_on == "all" else (trained_on,)
+                operators = training_operators(trained_on)
                 build_generative_attack(config, name, classifier.apply, operators)
-        elif name != "advgan_margin":
+        elif name == "advgan_margin":
+            build_generative_attack(config, "advgan", classifier.apply, **settings.get("arguments", {}))
+        else:
             iterative(config, classifier, name)
         trainings += [settings] if "epochs" in settings else []
     for settings in trainings:
@@ -128,7 +146,7 @@ def all_attacks(
     made, generators, histories = {}, {}, {}
 
     def add_generator(name, trained_on, method, operators=(), **changes):
-        stage = name if trained_on in (None, "all") else f"{name}_{trained_on}"
+        stage = name if trained_on in (None, "all") else f"{name}_{trained_on.replace(' ', '_')}"
         attack, state, history = generative(run, classifier, variables, stage, method, operators, **changes)
         histories[stage] = history
         generators[name, trained_on] = (attack, state)
@@ -141,14 +159,14 @@ def all_attacks(
             add_generator(name, None, "advgan")
         elif name == "mgan":
             for trained_on in settings.trained_on:
-                operators = WEIGHT_OPERATORS if trained_on == "all" else (trained_on,)
-                learned = add_generator(name, trained_on, "mgan", operators)
+                learned = add_generator(name, trained_on, "mgan", training_operators(trained_on))
                 reference = reference or learned
-    for name in run.config.attacks:
+    for name, settings in run.config.attacks.items():
         if name in ("advgan", "mgan"):
             continue
         if name == "advgan_margin":
-            add_generator(name, None, "advgan", mean_margin=mean_margin(run, classifier, variables, *reference))
+            reached = mean_margin(run, classifier, variables, *reference)
+            add_generator(name, None, "advgan", **settings.get("arguments", {}), mean_margin=reached)
             continue
         attack = iterative(run.config, classifier, name)
         key = stream_key(run.seed, "attack", name)

@@ -12,7 +12,18 @@ import numpy as np
 from mgan_jax.report import curves, figures, pictures
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
-from mgan_jax.report.tables import answers, label, measure, number, percent, protocol_rows, slides_table, tables, verdict
+from mgan_jax.report.tables import (
+    answers,
+    label,
+    measure,
+    number,
+    percent,
+    protocol_rows,
+    slides_table,
+    tables,
+    threat_table,
+    verdict,
+)
 
 ATTACKS_A_GRID = 5
 TITLES = {
@@ -130,6 +141,7 @@ def render(results: dict, material: Material) -> str:
         verdict=verdict(results),
         slides=[table for table in (slides_table(results, name) for name in protocol_rows(results)) if table[2]],
         attacks=tables(results)[0],
+        threats=threat_table(results),
         grids=[(", ".join(group), embedded(pictures.attack_grid(material, group), "png")) for group in groups],
         plots=plots,
         protocols=protocol_plots(results, material),

@@ -1,6 +1,7 @@
 """The stable format of results.json.
 
-    {config, seed | seeds, versions, device, seconds, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows}
+    {config, seed | seeds, versions, device, seconds, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows,
+     threat_rows}
 
 `seconds` is the wall time of the whole pipeline, over all seeds and restarts. Names are sorted, so that two files compare line
 by line. A row holds, where they apply (rates are shares in [0, 1]; null: there is no such number):
@@ -36,7 +37,9 @@ by line. A row holds, where they apply (rates are shares in [0, 1]; null: there 
     sprt_undecided         share of adversarial images on which it decides nothing
     sprt_mutants_used      mutants it asks about an adversarial image, mean count
 
-`epsilon_rows` has attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images and num_mutants.
+`threat_rows` has the same fields under a loosened threat model, and `threat`: "rate 0.01", "target another seed", "detector
+soft_label_change_rate, per class", ... `epsilon_rows` has attack, trained_on, epsilon, misclassification, success_rate, lcr,
+normal_lcr, num_images and num_mutants.
 
 Over several seeds each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure that is
 null for some seeds is the mean over the others, whose count is `<measure>_n`. Intervals are left out, histograms are summed.
@@ -55,7 +58,7 @@ import numpy as np
 
 from mgan_jax.workdir import write
 
-IDENTITY = ("attack", "trained_on", "variant", "operator", "protocol", "rate", "min_accuracy_ratio", "epsilon", "norm",
+IDENTITY = ("attack", "trained_on", "variant", "threat", "operator", "protocol", "rate", "min_accuracy_ratio", "epsilon", "norm",
             "targeted")  # fmt: skip
 
 
@@ -156,4 +159,5 @@ def mean_and_spread(results: list[dict]) -> dict:
         },
         "rows": groups("rows"),
         "epsilon_rows": groups("epsilon_rows"),
+        "threat_rows": groups("threat_rows"),
     }

@@ -6,7 +6,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 
-from mgan_jax.report.tables import Table, number, percent, protocol_rows, slides_table, tables, verdict
+from mgan_jax.report.tables import Table, number, percent, protocol_rows, slides_table, tables, threat_table, verdict
 
 
 def remaining(seconds: float) -> str:
@@ -84,7 +84,8 @@ def print_tables(results: dict) -> None:
     print(f"target {target['name']}: {accuracy}")
     if "seeds" in results:
         print(f"seeds {', '.join(map(str, results['seeds']))}: mean ± sample standard deviation")
-    for table in [*(slides_table(results, protocol) for protocol in protocol_rows(results)), *tables(results)]:
+    slides = [slides_table(results, protocol) for protocol in protocol_rows(results)]
+    for table in [*slides, *tables(results), threat_table(results)]:
         if table[2]:
             print_table(table)
     print("\nM mutants, N images that the target classifies correctly and the attack flips, the same ones clean as normal;")

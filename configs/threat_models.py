@@ -1,0 +1,27 @@
+"""The threat model loosened: the same MGAN against operators, rates, networks and detectors that it was not trained against.
+
+    python main.py --config=configs/threat_models.py                             scikit-learn's digits
+    python main.py --config=configs/threat_models.py:mnist --data_dir=FOLDER     MNIST
+
+configs/mgan.py, and five more MGANs that leave one operator out, mutants of rates .01, .02 and .2, networks of another seed
+and of another architecture, and detectors that adapt.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "digits"):
+    spec = importlib.util.spec_from_file_location("mgan_config", Path(__file__).with_name("mgan.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(variant)
+    config.attacks.mgan.trained_on = ("all", *(f"without {operator}" for operator in ("GF", "WS", "NEB", "NAI", "NS")))
+    config.threats = ConfigDict({
+        "attacks": ("advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants"),
+        "rates": (0.01, 0.02, 0.2),
+        "targets": {"another seed": {}, "lenet": {"name": "lenet"}},
+    })  # fmt: skip
+    return config

@@ -1,0 +1,98 @@
+"""Mutation testing of all attacks of a run: the rows of its tables."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+
+from mgan_jax import population, workdir
+from mgan_jax.experiments import populations, testing
+from mgan_jax.experiments.training import Run
+from mgan_jax.types import Split, Variables
+
+
+def measure(
+    run: Run,
+    classifier: Any,
+    variables: Variables,
+    test: Split,
+    made: dict[tuple[str, str | None], np.ndarray],
+    judged: bool = True,
+) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
+    """All rows: one a (attack, operator, protocol), and one an attack for what needs no mutants.
+
+    Args:
+      run, classifier, variables: the seed and the target.
+      test: clean images and their labels.
+      made: {(attack, trained_on): adversarial images}.
+      judged: whether nearest neighbours among the training images are asked what they see.
+
+    Returns:
+      (rows, label change rates as `report.material.Material.lcr`).
+    """
+    decide = lambda images: testing.Subject(images, population.predictions(classifier.apply, variables, images))  # noqa: E731
+    clean = decide(test.images)
+    subjects = {key: decide(images) for key, images in made.items()}
+    train = run.dataset.train
+    judge = KNeighborsClassifier(3).fit(train.images.reshape(len(train.images), -1), train.labels) if judged else None
+
+    common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf", "targeted": False}
+    attacks = {}
+    for (name, trained_on), subject in subjects.items():
+        row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes)
+        flipped = (clean.decisions == test.labels) & (subject.decisions != test.labels)
+        if judge is not None and flipped.any():
+            read = judge.predict(subject.images[flipped].reshape(flipped.sum(), -1))
+            row["judge_original_class"] = float((read == test.labels[flipped]).mean())
+        attacks[name, trained_on] = {"attack": name, "trained_on": trained_on, **common, **row}
+    clean_row = testing.attack_row(test.labels, clean, clean, run.dataset.num_classes)
+    rows = [{"attack": "clean", "seed": run.seed, **{k: clean_row[k] for k in ("num_images", "misclassification")}}]
+    rows += list(attacks.values())
+
+    protocols = [testing.Protocol(name, p.rate, p.min_accuracy_ratio) for name, p in run.config.protocols.items()]
+    protocols.sort(key=lambda protocol: protocol.min_accuracy_ratio)
+    pairs = [(operator, protocol) for protocol in protocols for operator in run.config.testing.operators]
+    update = run.start("mutation testing", len(pairs), "populations")
+    rates = {}
+    for done, (operator, protocol) in enumerate(pairs, 1):
+        stage = f"testing_{operator}_{protocol.name}"
+        stored = workdir.load_stage(run.path, stage)
+        if stored is None:
+            stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol)
+            workdir.finish_stage(run.path, stage, *stored)
+            stored = workdir.load_stage(run.path, stage)
+        rows += [{**attacks[tuple(row["key"])], **row["row"]} for row in stored.numbers["rows"]]
+        rates[f"{operator} {protocol.name} {protocol.rate:g}"] = stored.arrays
+        update(done)
+    return rows, rates
+
+
+def test_population(run, classifier, variables, test, clean, subjects, operator, protocol):
+    """Rows and label change rates of all attacks under the mutants of one operator and protocol."""
+    tested = populations.draw(run, classifier, variables, operator, protocol)
+    clean_votes = populations.votes(classifier, tested, clean.images)
+    facts = {
+        "operator": operator,
+        "protocol": protocol.name,
+        "rate": protocol.rate,
+        "min_accuracy_ratio": protocol.min_accuracy_ratio,
+        "num_mutants": tested.found.num_mutants,
+        "tried": tested.found.tried,
+        "qualified": tested.found.qualified,
+        "distinct": tested.found.num_mutants,
+        "kappa": tested.kappa,
+    }
+    rows, arrays = [], {}
+    correct = clean.decisions == test.labels
+    if tested.found.num_mutants:
+        arrays["normal"] = (clean_votes != clean.decisions).mean(0)[correct].astype(np.float32)
+    for key, subject in subjects.items():
+        votes = populations.votes(classifier, tested, subject.images)
+        row = testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed)
+        rows.append({"key": list(key), "row": {**facts, **row}})
+        if tested.found.num_mutants:
+            flipped = correct & (subject.decisions != test.labels)
+            label = key[0] if key[1] in (None, "all") else f"{key[0]} {key[1]}"
+            both = [(votes != subject.decisions).mean(0)[flipped], (clean_votes != clean.decisions).mean(0)[flipped]]
+            arrays[label] = np.asarray(both, np.float32)
+    return arrays, {"rows": rows}

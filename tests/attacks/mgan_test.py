@@ -1,0 +1,126 @@
+"""AdvGAN's and MGAN's losses against loops and hand examples, and what adapts their weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgan_jax import losses
+from mgan_jax.attacks.advgan import advgan
+from mgan_jax.attacks.mgan import mgan
+from mgan_jax.models.discriminator import discriminator
+from mgan_jax.models.generator import generator
+from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
+
+
+def one_step(attack, target, images, step=1, state=None):
+    """What a generator's loss leaves behind, jitted, from a fresh state."""
+    state = state or attack.init(jax.random.key(2), (8, 8, 1))
+    loss = jax.jit(attack.generator_loss)
+    with jax.debug_key_reuse(False):
+        return loss(state["generator"], state, jax.random.key(3), step, target[1], *images)[1]
+
+
+def attack_of(target, factory=mgan, **arguments):
+    more = {"mutations": [gaussian_fuzzing(0.5)]} if factory is mgan else {}
+    return factory(target[0].apply, generator(0.3), discriminator(), **{**more, **arguments})
+
+
+def test_beta_zero_is_advgan_exactly(target, images):
+    classifier, variables = target
+    images, labels = images
+    networks = generator(0.3), discriminator()
+    plain, zero = advgan(classifier.apply, *networks), mgan(classifier.apply, *networks, [gaussian_fuzzing()], beta=0.0)
+    with jax.debug_key_reuse(False):
+        states = [attack.init(jax.random.key(2), (8, 8, 1)) for attack in (plain, zero)]
+        gradients = [
+            jax.grad(attack.generator_loss, has_aux=True)(s["generator"], s, jax.random.key(3), 0, variables, images, labels)[0]
+            for attack, s in zip((plain, zero), states, strict=True)
+        ]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    jax.tree.map(np.testing.assert_array_equal, *gradients)
+
+
+def test_l_mutate_is_what_a_loop_over_its_mutants_gives(target, images):
+    classifier, variables = target
+    images, labels = images
+    operators = [gaussian_fuzzing(0.5), gaussian_fuzzing(0.9)]
+    attack = mgan(classifier.apply, generator(0.3), discriminator(), operators, beta=2.0, num_mutants=3)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    with jax.debug_key_reuse(False):
+        _, done = attack.generator_loss(state["generator"], state, jax.random.key(3), 1, variables, images, labels)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 1), 3)
+        losses = []
+        for i, key in enumerate(keys):
+            logits = classifier.apply(operators[(3 + i) % 2](key, variables), done.adversarial)
+            rows = jax.nn.log_softmax(logits)[jnp.arange(8), done.logits.argmax(-1)]
+            losses.append(-rows.mean())
+    np.testing.assert_allclose(done.metrics["mutate_loss"], np.mean(losses), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("redraw_every", "same"), [(1, False), (10, True)])
+def test_mutants_are_drawn_afresh_every_step_or_as_often_as_asked(redraw_every, same, target, images):
+    classifier, variables = target
+    images, labels = images
+    attack = mgan(classifier.apply, generator(0.3), discriminator(), [gaussian_fuzzing(0.9)], redraw_every=redraw_every)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    with jax.debug_key_reuse(False):
+        arguments = (state["generator"], state, jax.random.key(3))
+        steps = [attack.generator_loss(*arguments, step, variables, images, labels)[1] for step in (0, 1)]
+    values = [float(step.metrics["mutate_loss"]) for step in steps]
+    assert (values[0] == values[1]) == same
+
+
+def test_with_the_reference_normal_l_mutate_is_a_loop_over_mutants_and_the_clean_forms(target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.5)], num_mutants=3, reference="normal", normal_images=5)
+    done = one_step(attack, target, images)
+    classifier, variables = target
+    expected = []
+    for key in jax.random.split(jax.random.fold_in(jax.random.key(3), 1), 3):
+        mutated = gaussian_fuzzing(0.5)(key, variables)
+        p, q = (
+            jax.nn.softmax(classifier.apply(mutated, x))[jnp.arange(5), classifier.apply(variables, x).argmax(-1)]
+            for x in (done.adversarial[:5], images[0][:5])
+        )
+        expected.append(-(q * jnp.log(p) + (1 - q) * jnp.log(1 - p)).mean())
+    np.testing.assert_allclose(done.metrics["mutate_loss"], np.mean(expected), rtol=1e-3)
+
+
+def test_the_hinge_that_reaches_is_a_targeted_one_at_the_best_wrong_class(target, images):
+    done = one_step(attack_of(target, advgan, hinge="reach", kappa=1.0), target, images)
+    logits, labels = np.asarray(done.logits), np.asarray(images[1])
+    wrong = [max((i for i in range(10) if i != y), key=lambda i, z=z: z[i]) for z, y in zip(logits, labels, strict=True)]
+    expected = np.mean([max(np.delete(z, t).max() - z[t], -1.0) for z, t in zip(logits, wrong, strict=True)])
+    np.testing.assert_allclose(done.metrics["adversarial_loss"], expected, rtol=1e-4)
+
+
+def test_a_matched_margin_asks_each_image_for_a_share_of_the_margin_of_its_clean_form(target, images):
+    classifier, variables = target
+    done = one_step(attack_of(target, advgan, match_margin=0.5, kappa=0.01), target, images)
+    clean = classifier.apply(variables, images[0])
+    asked = 0.01 + 0.5 * losses.margin(clean, clean.argmax(-1))
+    expected = jnp.maximum(losses.margin(done.logits, images[1]), -asked).mean()
+    np.testing.assert_allclose(done.metrics["adversarial_loss"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_entropy_of_the_labels_enters_with_its_weight(target, images):
+    plain, diverse = (one_step(attack_of(target, advgan, diversity_weight=w), target, images).metrics for w in (0.0, 3.0))
+    np.testing.assert_allclose(plain["loss"] - diverse["loss"], 3.0 * plain["label_entropy"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("ratio", "beta_grows"), [(0.1, False), (5.0, True)])
+def test_beta_and_diversity_move_against_each_other_with_the_ratio(ratio, beta_grows, target, images):
+    arguments = {"target_ratio": 0.95, "diversity_rate": 0.1, "diversity_weight": 1.0, "beta": 1.0}
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)] * 2, num_mutants=2, **arguments)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    state["balance"] |= {"normal_flips": jnp.full(2, 0.1), "flips": jnp.full(2, 0.1 * ratio)}
+    balance = one_step(attack, target, images, state=state).balance
+    assert ((balance["beta"] > 1.0) == beta_grows).all()
+    assert (balance["diversity"] < 1.0) == beta_grows
+
+
+def test_beta_stays_below_its_ceiling(target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)], target_ratio=0.01, beta=2.0, max_beta=2.0)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    state["balance"] |= {"normal_flips": jnp.full(1, 0.1), "flips": jnp.full(1, 0.9)}
+    assert one_step(attack, target, images, state=state).balance["beta"] == 2.0
