@@ -23,7 +23,8 @@ USAGE = """python main.py --config=configs/NAME.py[:VARIANT] [flags]
   --traceback              shows where an error arose
   --helpfull               all flags, those of the libraries too
 
-The same command again continues a run that was stopped. Configurations: {configs}"""
+The same command again continues a run that was stopped.
+Configurations: {configs}"""
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment", lock_config=True)
 flags.DEFINE_string("workdir", None, "folder of results and checkpoints")

@@ -40,29 +40,31 @@ def get_config(variant: str = "digits") -> ConfigDict:
     if variant == "mnist":
         config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
         config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
-        generator = {"learning_rate": 1e-3, "batch_size": 128}
+        generator = {"learning_rate": 1.5e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
-        warmup = 200
+        advgan = {"alpha": 0.1, "kappa": 3.0}
+        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 1.2}
+        mgan = {
+            **confident, "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95, "max_beta": 10.0,
+            "diversity_rate": 0.01, "warmup_steps": 200, "num_mutants": 8,
+        }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
         config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
         generator = {"learning_rate": 2e-3, "batch_size": 50}
         epochs = {"advgan": 25, "mgan": 40, "advgan_margin": 25}
-        warmup = 100
+        advgan = {"alpha": 0.1}
+        confident = {"alpha": 0.1, "kappa": 3.0}
+        mgan = {**confident, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8}
         config.testing.num_mutants = 20
         config.testing.num_validation_mutants = 20
     else:
         raise ValueError(f"unknown variant {variant!r}; choose digits, mnist or smoke")
 
-    confident = {"hinge": "reach", "diversity_weight": 2.0}
-    mgan = {
-        **confident, "match_margin": 0.7, "reference": "normal", "beta": 0.5, "num_mutants": 8, "target_ratio": 0.95,
-        "max_beta": 8.0, "warmup_steps": warmup, "diversity_rate": 0.01,
-    }  # fmt: skip
     pgd = {"num_steps": 40, "step_size": 0.01}
     config.attacks = ConfigDict({
-        "advgan": training(epochs["advgan"], **generator, arguments={"alpha": 0.1, "kappa": 3.0}),
-        "mgan": training(epochs["mgan"], **generator, trained_on=("all",), arguments={"alpha": 0.1, **mgan}),
+        "advgan": training(epochs["advgan"], **generator, arguments=advgan),
+        "mgan": training(epochs["mgan"], **generator, trained_on=("all",), arguments=mgan),
         "advgan_margin": training(epochs["advgan_margin"], **generator, arguments=confident),
         "pgd": {"arguments": pgd},
         "pgd_mutants": {"arguments": {**pgd, "beta": 1.0, "num_mutants": 4, "kappa": 3.0}},

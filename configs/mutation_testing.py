@@ -6,15 +6,12 @@ FILE.npz holds `images` [N, H, W, C] (or [N, H, W]) in [0, 1], and may hold thei
 its test images are the normal set.
 """
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 
 def get_config(variant: str = "digits"):
-    spec = importlib.util.spec_from_file_location("mgan_config", Path(__file__).with_name("mgan.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(variant)
+    config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     config.experiment = "mutation_testing"
     config.images = ""
     return config

@@ -7,15 +7,12 @@
 misclassified, LCR 1.06, 1.08, 1.12 and 1.03 times the normal one.
 """
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 
 def get_config(variant: str = "digits"):
-    spec = importlib.util.spec_from_file_location("mgan_config", Path(__file__).with_name("mgan.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(variant)
+    config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     config.attacks.mgan.trained_on = ("WS", "NAI", "NS", "GF")
     config.testing.operators = ("WS", "NAI", "NS", "GF")
     for name in ("advgan_margin", "pgd", "pgd_mutants"):

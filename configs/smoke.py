@@ -3,12 +3,9 @@
 python main.py --config=configs/smoke.py
 """
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 
 def get_config():
-    spec = importlib.util.spec_from_file_location("mgan_config", Path(__file__).with_name("mgan.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config("smoke")
+    return runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"]("smoke")

@@ -7,17 +7,14 @@ configs/mgan.py, and five more MGANs that leave one operator out, mutants of rat
 and of another architecture, and detectors that adapt.
 """
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "digits"):
-    spec = importlib.util.spec_from_file_location("mgan_config", Path(__file__).with_name("mgan.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(variant)
+    config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     config.attacks.mgan.trained_on = ("all", *(f"without {operator}" for operator in ("GF", "WS", "NEB", "NAI", "NS")))
     config.threats = ConfigDict({
         "attacks": ("advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants"),

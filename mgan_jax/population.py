@@ -91,7 +91,7 @@ def _votes(apply_fn: ApplyFn, mutants: Variables, images: Array, method: str) ->
     return evaluate(apply_fn, mutants, images, lambda logits: logits.argmax(-1).astype(jnp.int32), method)
 
 
-def votes(apply_fn: ApplyFn, mutants: Variables, images: Array, batch_size: int = 500, method: str = "auto") -> np.ndarray:
+def votes(apply_fn: ApplyFn, mutants: Variables, images: Array, batch_size: int = 100, method: str = "auto") -> np.ndarray:
     """The label each mutant gives each image, [M, N] int32, on the host.
 
     Args:

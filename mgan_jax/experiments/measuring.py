@@ -36,10 +36,11 @@ def measure(
     train = run.dataset.train
     judge = KNeighborsClassifier(3).fit(train.images.reshape(len(train.images), -1), train.labels) if judged else None
 
-    common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf", "targeted": False}
+    common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf"}
     attacks = {}
     for (name, trained_on), subject in subjects.items():
-        row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes)
+        goal = run.config.attacks.get(name, {}).get("arguments", {}).get("target_label")
+        row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes, goal)
         flipped = (clean.decisions == test.labels) & (subject.decisions != test.labels)
         if judge is not None and flipped.any():
             read = judge.predict(subject.images[flipped].reshape(flipped.sum(), -1))

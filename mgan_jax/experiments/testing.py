@@ -31,10 +31,19 @@ class Protocol(NamedTuple):
     min_accuracy_ratio: float
 
 
-def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_classes: int) -> dict:
-    """What a row says of an attack by itself: rates over all and over clean-correct images, distances, labels."""
+def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_classes: int, goal: int | None = None) -> dict:
+    """What a row says of an attack by itself: rates over all and over clean-correct images, distances, labels.
+
+    Args:
+      labels: [N] true classes.
+      clean, adversarial: the normal images and the same images attacked.
+      num_classes: length of the histogram of labels.
+      goal: the class a targeted attack aims at; its success is to reach it, from images of other classes.
+    """
     correct = clean.decisions == labels
     flipped = correct & (adversarial.decisions != labels)
+    tried = correct & (labels != goal) if goal is not None else correct
+    reached = tried & (adversarial.decisions == goal) if goal is not None else flipped
     change = np.abs(adversarial.images - clean.images)
     flat = change.reshape(len(change), -1)
     histogram = np.bincount(adversarial.decisions[flipped], minlength=num_classes)
@@ -42,8 +51,9 @@ def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_cla
         "num_images": len(labels),
         "misclassification": float((adversarial.decisions != labels).mean()),
         "misclassification_ci95": metrics.wilson((adversarial.decisions != labels).sum(), len(labels)),
-        "num_clean_correct": int(correct.sum()),
-        "success_rate": float(flipped.sum() / max(correct.sum(), 1)),
+        "targeted": goal is not None,
+        "num_clean_correct": int(tried.sum()),
+        "success_rate": float(reached.sum() / max(tried.sum(), 1)),
         "num_adversarial": int(flipped.sum()),
         "linf": float(flat.max(-1).mean()),
         "l2": float(np.sqrt(np.square(flat).sum(-1)).mean()),

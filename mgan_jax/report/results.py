@@ -13,7 +13,8 @@ by line. A row holds, where they apply (rates are shares in [0, 1]; null: there 
     epsilon, norm          the bound on the perturbation, pixels in [0, 1], and its norm: "linf"
     targeted               whether the attack aims at a label of its choice
     num_images             test images, a count; misclassification (with misclassification_ci95, Wilson) is over all of them
-    num_clean_correct      of them classified correctly when clean, a count; success_rate is over these
+    num_clean_correct      of them classified correctly when clean, a count (targeted: and of another class than the aim);
+                           success_rate is over these
     num_adversarial        correctly classified and flipped, a count: the adversarial set, on which all rates below are taken
     linf, l2, l0           mean distances over num_images, pixels in [0, 1]; l0 counts changed pixels, channels together
     label_histogram        images of the adversarial set that the target gives each label, counts [num_classes]
