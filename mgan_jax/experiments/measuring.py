@@ -83,17 +83,24 @@ def test_population(run, classifier, variables, test, clean, subjects, operator,
         "distinct": tested.found.num_mutants,
         "kappa": tested.kappa,
     }
-    rows, arrays = [], {}
+    rows, arrays, flips = [], {}, {}
     correct = clean.decisions == test.labels
+    normal = clean_votes != clean.decisions
     if tested.found.num_mutants:
-        arrays["normal"] = (clean_votes != clean.decisions).mean(0)[correct].astype(np.float32)
+        arrays["normal"] = normal.mean(0)[correct].astype(np.float32)
     for key, subject in subjects.items():
         votes = populations.votes(classifier, tested, subject.images)
         row = testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed)
         rows.append({"key": list(key), "row": {**facts, **row}})
+        flipped = correct & (subject.decisions != test.labels)
+        flips[key] = (votes != subject.decisions, flipped)
         if tested.found.num_mutants:
-            flipped = correct & (subject.decisions != test.labels)
             label = key[0] if key[1] in (None, "all") else f"{key[0]} {key[1]}"
-            both = [(votes != subject.decisions).mean(0)[flipped], (clean_votes != clean.decisions).mean(0)[flipped]]
+            both = [flips[key][0].mean(0)[flipped], normal.mean(0)[flipped]]
             arrays[label] = np.asarray(both, np.float32)
+    mgan = next((key for key in (("mgan", operator), ("mgan", "all")) if key in flips), None)
+    for row in rows if mgan else ():
+        key = tuple(row["key"])
+        if key[0] != "mgan":
+            row["row"] |= testing.beside_mgan(flips[mgan], flips[key], run.seed)
     return arrays, {"rows": rows}

@@ -129,6 +129,22 @@ def testing_row(
     return row
 
 
+def beside_mgan(mgan: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], seed: int) -> dict:
+    """LCR of an attack minus MGAN's, on the images that both flip, with the paired two-way bootstrap's interval.
+
+    Args:
+      mgan, other: ([M, N] whether a mutant's label changes, [N] whether the image is in the attack's adversarial set), both
+        under the same mutants and of the same clean images.
+      seed: of the bootstrap.
+    """
+    both = mgan[1] & other[1]
+    if not both.any() or not len(mgan[0]):
+        return {"lcr_minus_mgan": None, "lcr_minus_mgan_ci95": None}
+    pair = [other[0][:, both], mgan[0][:, both]]
+    interval = metrics.two_way_bootstrap(pair, lambda r: r[0].mean() - r[1].mean(), RESAMPLES, 0.95, seed)
+    return {"lcr_minus_mgan": float(pair[0].mean() - pair[1].mean()), "lcr_minus_mgan_ci95": interval}
+
+
 def kappa_of(votes: np.ndarray, decisions: np.ndarray, correct: np.ndarray) -> float | None:
     """SPRT's threshold from [M, N] votes of validation mutants on correctly classified validation images."""
     if len(votes) == 0:

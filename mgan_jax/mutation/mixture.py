@@ -1,6 +1,7 @@
 """Several operators as one, so that a mixed population is one compiled program."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 
@@ -22,6 +23,13 @@ def mixture(mutations: Sequence[Mutation]) -> Mutation:
     def mutate(key: Array, variables: Variables) -> Variables:
         index_key, mutant_key = jax.random.split(key)
         index = jax.random.randint(index_key, (), 0, len(mutations))
-        return jax.lax.switch(index, tuple(mutations), mutant_key, variables)
+        # Under vmap a switch selects the operands of every branch, which the check for reused keys takes for reuse of this one.
+        kind, data = jax.random.key_impl(mutant_key), jax.random.key_data(mutant_key)
+        branches = [partial(_call, mutation, kind) for mutation in mutations]
+        return jax.lax.switch(index, branches, data, variables)
 
     return mutate
+
+
+def _call(mutation: Mutation, kind: str, data: Array, variables: Variables) -> Variables:
+    return mutation(jax.random.wrap_key_data(data, impl=kind), variables)

@@ -30,6 +30,8 @@ by line. A row holds, where they apply (rates are shares in [0, 1]; null: there 
     normal_lcr             the same images, clean
     class_matched_normal_lcr         clean images predicted as the adversarial labels
     lcr_ratio, lcr_ratio_ci95        lcr / normal_lcr; 1 is undetectable
+    lcr_minus_mgan, lcr_minus_mgan_ci95    LCR less that of MGAN (the operator's own, or all's), on the images that both flip,
+                           same mutants; above 0 MGAN is the more stable
     auroc, auroc_ci95      of an image's label change rate as a score of being adversarial; .5 is chance
     auroc_two_sided        max(auroc, 1 - auroc)
     tpr_at_5fpr, tpr_at_5fpr_low     share detected at 5 % false positives by suspiciously high and by suspiciously low rates

@@ -108,7 +108,7 @@ def tables(results: dict, full: bool = False) -> list[Table]:
     for protocol, rows in protocol_rows(results).items():
         heads = ["operator", "attack", "M", "N", "LCR %", "normal %", "class-matched %", "ratio", "AUROC", "TPR high %",
                  "TPR low %", "SPRT - FP"]  # fmt: skip
-        more = ["SPRT detects %", "SPRT FP %", "undecided %", "mutants used", "tried", "qualified"]
+        more = ["LCR - MGAN's", "SPRT detects %", "SPRT FP %", "undecided %", "mutants used", "tried", "qualified"]
         lines = []
         for row in [row for row in rows if not (row.get("trained_on") or "").startswith("without ")]:
             line = [row["operator"], label(row), number(row.get("num_mutants"), 0), number(row.get("num_adversarial"), 0)]
@@ -116,6 +116,7 @@ def tables(results: dict, full: bool = False) -> list[Table]:
             line += [measure(row, name, 2, 1, full) for name in ("lcr_ratio", "auroc")]
             line += [measure(row, name, 1, 100) for name in ("tpr_at_5fpr", "tpr_at_5fpr_low")] + [difference(row)]
             if full:
+                line += [measure(row, "lcr_minus_mgan", 2, 100, True)]
                 names = ("sprt_detection_rate", "sprt_false_positive_rate", "sprt_undecided")
                 line += [measure(row, name, 1, 100) for name in names]
                 line += [number(row.get(name), 0) for name in ("sprt_mutants_used", "tried", "qualified")]
@@ -234,6 +235,14 @@ def verdict(results: dict) -> list[str]:
         best = min(pairs, key=lambda name: pairs[name][1])
         mgan, control = pairs[best]
         sentence = f"The most stable control is {best}: mean LCR {percent(control, 2)} %, MGAN's {percent(mgan, 2)} %."
+        bounds = [of[best].get("lcr_minus_mgan_ci95") for of in paired(protocol_rows(results)["unfiltered"]).values() if best in of]
+        bounds = [bound for bound in bounds if bound is not None]
+        if bounds:
+            more, less = sum(low > 0 for low, _ in bounds), sum(high < 0 for _, high in bounds)
+            sentence += (
+                f" By operator, with 95 % confidence, MGAN is the more stable under {more} and {best} under {less} of "
+                f"{len(bounds)}."
+            )
         stable = [name for name, (own, other) in pairs.items() if other <= own]
         blind = " and ".join(name for name in stable if name != "pgd_mutants")
         if blind:
