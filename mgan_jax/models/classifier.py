@@ -8,23 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgan_jax.models.layers import swap_batch
 from mgan_jax.types import Array, Classifier, Variables
 
 
 class Chain(nn.Module):
-    """Layers applied one after the other; `first` and `last` cut a piece out.
+    """Layers applied one after the other, batch first outside; `first` and `last` cut a piece out.
 
     Attributes:
-      layers: Linen modules with names of their own, or plain functions [B, ...] -> [B, ...].
+      layers: Linen modules with names of their own, or plain functions; all take and give the batch as the last axis.
     """
 
     layers: Sequence[Callable[[Array], Array]]
     preserve_adopted_names: ClassVar[bool] = True
 
     def __call__(self, x: Array, first: int = 0, last: int | None = None) -> Array:
+        x = swap_batch(x)
         for layer in self.layers[first:last]:
             x = layer(x)
-        return x
+        return swap_batch(x)
 
 
 def draw_kernels(key: Array, variables: Variables) -> Variables:

@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgan_jax.models.classifier import initialise
-from mgan_jax.models.generator import instance_norm
-from mgan_jax.models.layers import conv, dense, flatten
+from mgan_jax.models.layers import Conv, Dense, InstanceNorm, flatten, swap_batch
 from mgan_jax.types import Array, Network
 
 
@@ -16,11 +15,11 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        x = images
+        x = swap_batch(images)
         for i, width in enumerate(self.widths):
-            x = conv(width, 3, strides=2)(x)
-            x = nn.leaky_relu(x if i == 0 else instance_norm()(x), 0.2)
-        return dense(1)(flatten(x))[:, 0]
+            x = Conv(width, 3, stride=2)(x)
+            x = nn.leaky_relu(x if i == 0 else InstanceNorm()(x), 0.2)
+        return Dense(1)(flatten(x))[0]
 
 
 def discriminator(widths: tuple[int, ...] = (8, 16, 32)) -> Network:

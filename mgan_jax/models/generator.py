@@ -4,13 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgan_jax.models.classifier import initialise
-from mgan_jax.models.layers import conv
+from mgan_jax.models.layers import Conv, InstanceNorm, swap_batch
 from mgan_jax.types import Array, Network
-
-
-def instance_norm() -> nn.Module:
-    """Each channel of each image normalised by its own mean and variance: no state, and a batch of one works."""
-    return nn.GroupNorm(num_groups=None, group_size=1)
 
 
 class Generator(nn.Module):
@@ -21,17 +16,17 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        x, sizes = images, []
+        x, sizes = swap_batch(images), []
         for i, width in enumerate(self.widths):
             sizes.append(x.shape[1:3])
-            x = nn.relu(instance_norm()(conv(width, 3, strides=1 if i == 0 else 2)(x)))
+            x = nn.relu(InstanceNorm()(Conv(width, 3, stride=1 if i == 0 else 2)(x)))
         for _ in range(self.num_residual_blocks):
-            y = nn.relu(instance_norm()(conv(self.widths[-1], 3)(x)))
-            x = x + instance_norm()(conv(self.widths[-1], 3)(y))
+            y = nn.relu(InstanceNorm()(Conv(self.widths[-1], 3)(x)))
+            x = x + InstanceNorm()(Conv(self.widths[-1], 3)(y))
         for width, (height, breadth) in zip(self.widths[-2::-1], sizes[:0:-1], strict=True):
-            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :height, :breadth]
-            x = nn.relu(instance_norm()(conv(width, 3)(x)))
-        return jnp.tanh(conv(images.shape[-1], 3)(x))
+            x = Conv(width, 3, upsample=True)(x)[:, :height, :breadth]
+            x = nn.relu(InstanceNorm()(x))
+        return swap_batch(jnp.tanh(Conv(images.shape[-1], 3)(x)))
 
 
 def generator(epsilon: float = 0.3, widths: tuple[int, ...] = (8, 16, 32), num_residual_blocks: int = 4) -> Network:

@@ -1,72 +1,180 @@
-"""What the networks are made of: convolution that stays fast in a scan, pooling, and layers whose structure is data."""
+"""What the networks are made of: convolution that stays fast in a scan, pooling, and layers whose structure is data.
+
+Inside a network the batch is the last axis, [C, H, W, B] and [features, B]: on a CPU pooling, ReLU and narrow filters then run
+over images as vectors. Accelerators lay arrays out as they like, whatever the order of their axes.
+"""
+
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from mgan_jax.types import Array
 
-NARROW = 33
-"""Below so many input channels the patches of a convolution are cheaper on a CPU than XLA's convolution in a loop."""
+UPSAMPLED = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], np.float32)
+"""[offset of an upsampled pixel, tap on the small image, tap on the upsampled one]: which pixel a 3-tap filter reads."""
 
 
-def convolution(images: Array, kernel: Array, window_strides, padding, lhs_dilation=None, rhs_dilation=None, **options) -> Array:
-    """`lax.conv_general_dilated` for NHWC images; on a CPU narrow ones become slices and one matrix product.
+def swap_batch(x: Array) -> Array:
+    """The batch from the first axis to the last, or back: [B, H, W, C] <-> [C, H, W, B], [B, features] <-> [features, B]."""
+    return jnp.swapaxes(x, 0, -1)
 
-    XLA's CPU convolution loses its threads inside `lax.scan`, where a matrix product keeps them.
 
-    Args:
-      images: [B, H, W, C].
-      kernel: [h, w, C, out].
-      window_strides, padding, lhs_dilation, rhs_dilation, **options: as in `lax.conv_general_dilated`.
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
-    Returns:
-      [B, H', W', out].
+
+def _shifted(x: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1) -> list[Array]:
+    """For each tap of a kernel the pixels it reads, [C, *shape, B] of padded images [C, H, W, B]."""
+    rows, columns = (stride * (size - 1) + 1 for size in shape)
+    taps = [(i, j) for i in range(height) for j in range(width)]
+    return [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in taps]
+
+
+def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1) -> Array:
+    patches = jnp.stack(_shifted(images, shape, height, width, stride))
+    return patches.reshape(-1, *patches.shape[2:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _correlate(images: Array, kernel: Array, padding: Padding) -> Array:
+    """Stride 1, [C, H, W, B] and [h, w, C, out] -> [out, H', W', B], by slices and one matrix product.
+
+    The slices are taken of whichever side has fewer channels. Derivatives are correlations again: the sum of padded arrays that
+    differentiating slices gives is several times slower.
     """
     height, width, channels, out = kernel.shape
-    plain = lhs_dilation in (None, (1, 1)) and rhs_dilation in (None, (1, 1)) and images.shape[-1] == channels
-    if jax.default_backend() != "cpu" or channels >= NARROW or not plain:
-        return lax.conv_general_dilated(
-            images, kernel, window_strides, padding, lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation, **options
-        )
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(images.shape[1:3], (height, width), window_strides, padding)
     images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    stride_h, stride_w = window_strides
-    rows = (images.shape[1] - height) // stride_h + 1
-    columns = (images.shape[2] - width) // stride_w + 1
-    patches = [
-        images[:, i : i + stride_h * rows : stride_h, j : j + stride_w * columns : stride_w]
-        for i in range(height)
-        for j in range(width)
-    ]
-    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, out)
+    shape = (images.shape[1] - height + 1, images.shape[2] - width + 1)
+    if channels <= out:
+        return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width), 1)
+    products = kernel.transpose(0, 1, 3, 2).reshape(-1, channels) @ images.reshape(channels, -1)
+    products = products.reshape(height, width, out, *images.shape[1:])
+    rows, columns = shape
+    return sum(products[i, j][:, i : i + rows, j : j + columns] for i in range(height) for j in range(width))
 
 
-def conv(features: int, size: int, strides: int = 1, padding: str = "SAME", **options) -> nn.Conv:
-    """A square Linen convolution [B, H, W, C] -> [B, H', W', features] through `convolution`, kernels left at zero.
+def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _correlate(images, kernel, padding), (images, kernel)
+
+
+def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    images, kernel = saved
+    height, width, channels, out = kernel.shape
+    turned = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip((height, width), padding, strict=True))
+    to_images = _correlate(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2), turned)
+    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    if channels <= out:
+        patches = _patches(padded, gradient.shape[1:3], height, width).reshape(height * width * channels, -1)
+        return to_images, (patches @ gradient.reshape(out, -1).T).reshape(kernel.shape)
+    # Slices of the gradient instead, padded so far that every tap has one.
+    spread = jnp.pad(gradient, ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0)))
+    patches = _patches(spread, padded.shape[1:3], height, width).reshape(height * width * out, -1)
+    products = (patches @ padded.reshape(channels, -1).T).reshape(height, width, out, channels)
+    return to_images, products[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+_correlate.defvjp(_forward, _backward)
+
+
+def convolution(images: Array, kernel: Array, stride: int = 1, padding: str = "SAME") -> Array:
+    """`lax.conv_general_dilated` of [C, H, W, B] images; on a CPU it becomes slices and matrix products.
+
+    XLA's CPU convolution loses its threads inside `lax.scan`, where a matrix product keeps them. On a CPU it is differentiable in
+    reverse mode only, to any order.
+
+    Args:
+      images: [C, H, W, B].
+      kernel: [h, w, C, out].
+      stride: of both axes.
+      padding: "SAME" or "VALID".
+
+    Returns:
+      [out, H', W', B].
+    """
+    strides, (height, width, _, out) = (stride, stride), kernel.shape
+    if jax.default_backend() != "cpu":
+        return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=("CHWN", "HWIO", "CHWN"))
+    pads = tuple(map(tuple, lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)))
+    if stride == 1:
+        return _correlate(images, kernel, pads)
+    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    shape = tuple((size - tap) // stride + 1 for size, tap in zip(images.shape[1:3], (height, width), strict=True))
+    return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width, stride), 1)
+
+
+def upsampled_convolution(images: Array, kernel: Array) -> Array:
+    """A 3 x 3 convolution of images whose pixels are first repeated 2 x 2, [C, H, W, B] -> [out, 2 H, 2 W, B].
+
+    The repeated pixels are never made: each of the four offsets of the larger image is a filter of its own on the small one.
+    """
+    small = jnp.einsum("pai,qbj,ijco->abcpqo", UPSAMPLED, UPSAMPLED, kernel)
+    made = convolution(images, small.reshape(*small.shape[:3], -1))
+    out, (height, width, batch) = kernel.shape[-1], made.shape[1:]
+    offsets = made.reshape(2, 2, out, height, width, batch).transpose(2, 3, 0, 4, 1, 5)
+    return offsets.reshape(out, 2 * height, 2 * width, batch)
+
+
+class Conv(nn.Module):
+    """A square convolution [C, H, W, B] -> [features, H', W', B] with bias, its kernel left at zero.
 
     `classifier.draw_kernels` fills the kernels of a whole network from one draw, which compiles ten times faster.
+
+    Attributes:
+      features: filters.
+      size: of the kernel.
+      stride: of both axes.
+      padding: "SAME" or "VALID".
+      upsample: whether pixels are repeated 2 x 2 first; only for size 3, stride 1 and "SAME".
     """
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=strides,
-        padding=padding,
-        kernel_init=nn.initializers.zeros,
-        conv_general_dilated=convolution,
-        **options,
-    )
+
+    features: int
+    size: int
+    stride: int = 1
+    padding: str = "SAME"
+    upsample: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, x.shape[0], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = upsampled_convolution(x, kernel) if self.upsample else convolution(x, kernel, self.stride, self.padding)
+        return y + bias[:, None, None, None]
 
 
-def dense(features: int, **options) -> nn.Dense:
-    """A Linen dense layer [B, in] -> [B, features], its kernel left at zero as in `conv`."""
-    return nn.Dense(features, kernel_init=nn.initializers.zeros, **options)
+class Dense(nn.Module):
+    """A dense layer [in, B] -> [features, B] with bias, its kernel, [in, features], left at zero as in `Conv`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[0], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return kernel.T @ x + bias[:, None]
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each image normalised by its own mean and variance (Ulyanov et al. 2016, arXiv:1607.08022).
+
+    No state, and a batch of one works. [C, H, W, B] -> [C, H, W, B], with scale and bias.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[0],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[0],))
+        mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
+        weight = lax.rsqrt(variance + self.epsilon) * scale[:, None, None, None]
+        return (x - mean) * weight + bias[:, None, None, None]
 
 
 def max_pool(images: Array) -> Array:
-    """2 x 2 maxima, [B, H, W, C] -> [B, H // 2, W // 2, C]; a tie's gradient goes to the first maximum alone."""
+    """2 x 2 maxima, [C, H, W, B] -> [C, H // 2, W // 2, B]; a tie's gradient goes to the first maximum alone."""
     height, width = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
     largest = images[:, 0:height:2, 0:width:2]
     for i, j in ((0, 1), (1, 0), (1, 1)):
@@ -76,8 +184,8 @@ def max_pool(images: Array) -> Array:
 
 
 def flatten(images: Array) -> Array:
-    """[B, ...] -> [B, features]."""
-    return images.reshape(images.shape[0], -1)
+    """[C, H, W, B] -> [H W C, B]; features of a pixel stay together, as in images [B, H, W, C] that are flattened."""
+    return images.transpose(1, 2, 0, 3).reshape(-1, images.shape[-1])
 
 
 class Gated(nn.Module):

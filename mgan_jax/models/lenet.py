@@ -1,7 +1,7 @@
 """LeNet-5 with ReLU and max pooling (LeCun et al. 1998)."""
 
 from mgan_jax.models.classifier import classifier
-from mgan_jax.models.layers import Gated, conv, dense, flatten, max_pool
+from mgan_jax.models.layers import Conv, Dense, Gated, flatten, max_pool
 from mgan_jax.types import Classifier
 
 
@@ -13,14 +13,14 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int) -> Classifier:
     padding = "VALID" if min(image_shape[:2]) >= 16 else "SAME"
     return classifier(
         {
-            "conv1": Gated(conv(6, 5)),
+            "conv1": Gated(Conv(6, 5)),
             "pool1": max_pool,
-            "conv2": Gated(conv(16, 5, padding=padding)),
+            "conv2": Gated(Conv(16, 5, padding=padding)),
             "pool2": max_pool,
             "flatten": flatten,
-            "dense1": Gated(dense(120)),
-            "dense2": Gated(dense(84)),
-            "output": dense(num_classes),
+            "dense1": Gated(Dense(120)),
+            "dense2": Gated(Dense(84)),
+            "output": Dense(num_classes),
         },
         image_shape,
     )

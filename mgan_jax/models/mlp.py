@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from mgan_jax.models.classifier import classifier
-from mgan_jax.models.layers import Gated, dense, flatten
+from mgan_jax.models.layers import Dense, Gated, flatten
 from mgan_jax.types import Classifier
 
 
 def mlp(image_shape: tuple[int, int, int], num_classes: int, widths: Sequence[int] = (128,)) -> Classifier:
     """Dense layers with ReLU, then logits; two layers of the same width in a row are not residual."""
-    hidden = {f"dense{i}": Gated(dense(width)) for i, width in enumerate(widths, 1)}
-    return classifier({"flatten": flatten, **hidden, "output": dense(num_classes)}, image_shape)
+    hidden = {f"dense{i}": Gated(Dense(width)) for i, width in enumerate(widths, 1)}
+    return classifier({"flatten": flatten, **hidden, "output": Dense(num_classes)}, image_shape)

@@ -235,7 +235,9 @@ def verdict(results: dict) -> list[str]:
         best = min(pairs, key=lambda name: pairs[name][1])
         mgan, control = pairs[best]
         sentence = f"The most stable control is {best}: mean LCR {percent(control, 2)} %, MGAN's {percent(mgan, 2)} %."
-        bounds = [of[best].get("lcr_minus_mgan_ci95") for of in paired(protocol_rows(results)["unfiltered"]).values() if best in of]
+        bounds = [
+            of[best].get("lcr_minus_mgan_ci95") for of in paired(protocol_rows(results)["unfiltered"]).values() if best in of
+        ]
         bounds = [bound for bound in bounds if bound is not None]
         if bounds:
             more, less = sum(low > 0 for low, _ in bounds), sum(high < 0 for _, high in bounds)

@@ -10,7 +10,16 @@ from jax import lax
 from mgan_jax.build import build
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
-from mgan_jax.models.layers import convolution, max_pool
+from mgan_jax.models.layers import (
+    Conv,
+    Dense,
+    InstanceNorm,
+    convolution,
+    flatten,
+    max_pool,
+    swap_batch,
+    upsampled_convolution,
+)
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
 
@@ -45,21 +54,55 @@ def test_generator_and_discriminator_take_any_image_size(shape):
     assert judge.apply(judge.init(jax.random.key(0), shape), images).shape == (1,)
 
 
-@pytest.mark.parametrize(("padding", "strides"), [("SAME", (1, 1)), ("VALID", (1, 1)), ("SAME", (2, 2))])
-def test_convolution_and_its_gradients_equal_the_library(padding, strides):
-    images = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+NUMBERS = ("CHWN", "HWIO", "CHWN")
+
+
+def same_with_gradients(ours, library, *inputs):
+    np.testing.assert_allclose(ours(*inputs), library(*inputs), rtol=1e-4, atol=1e-4)
+    both = [jax.grad(lambda *x, f=f: (f(*x) ** 2).sum(), (0, 1))(*inputs) for f in (ours, library)]
+    for mine, theirs in zip(*both, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3, 4), (3, 3, 4, 2), (2, 3, 64, 3)], ids=["narrow", "fewer out", "wide"])
+@pytest.mark.parametrize(("padding", "stride"), [("SAME", 1), ("VALID", 1), ("SAME", 2)])
+def test_convolution_and_its_gradients_equal_the_library(padding, stride, shape):
+    images = jax.random.normal(jax.random.key(0), (shape[2], 9, 8, 2))
+    kernel = jax.random.normal(jax.random.key(1), shape) * 0.3
+    library = lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=NUMBERS)  # noqa: E731
+    same_with_gradients(lambda x, k: convolution(x, k, stride, padding), library, images, kernel)
+
+
+def test_upsampled_convolution_is_convolution_of_repeated_pixels():
+    images = jax.random.normal(jax.random.key(0), (3, 4, 5, 2))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
-    numbers = ("NHWC", "HWIO", "NHWC")
-    ours = lambda x, k: (convolution(x, k, strides, padding) ** 2).sum()  # noqa: E731
-    library = lambda x, k: (lax.conv_general_dilated(x, k, strides, padding, dimension_numbers=numbers) ** 2).sum()  # noqa: E731
-    np.testing.assert_allclose(ours(images, kernel), library(images, kernel), rtol=1e-5)
-    for mine, theirs in zip(jax.grad(ours, (0, 1))(images, kernel), jax.grad(library, (0, 1))(images, kernel), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+
+    def library(x, k):
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        return lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=NUMBERS)
+
+    same_with_gradients(upsampled_convolution, library, images, kernel)
+
+
+def test_layers_equal_linens_own():
+    images = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
+    swapped = swap_batch(images)
+    pairs = ((Conv(4, 3, 2), nn.Conv(4, (3, 3), 2)), (InstanceNorm(), nn.GroupNorm(None, group_size=1)))
+    for ours, linens in pairs:
+        variables = jax.tree.map(
+            lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape), linens.init(jax.random.key(2), images)
+        )
+        made = swap_batch(ours.apply(variables, swapped))
+        np.testing.assert_allclose(made, linens.apply(variables, images), rtol=1e-4, atol=1e-4)
+    flat = images.reshape(2, -1)
+    np.testing.assert_array_equal(swap_batch(flatten(swapped)), flat)
+    variables = nn.Dense(5).init(jax.random.key(2), flat)
+    np.testing.assert_allclose(Dense(5).apply(variables, flat.T).T, nn.Dense(5).apply(variables, flat), rtol=1e-4, atol=1e-4)
 
 
 def test_pooling_equals_the_library_and_gives_a_tie_to_the_first():
     images = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
-    np.testing.assert_array_equal(max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
+    np.testing.assert_array_equal(swap_batch(max_pool(swap_batch(images))), nn.max_pool(images, (2, 2), (2, 2)))
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1.0, 0.0], [0.0, 0.0]])
 
