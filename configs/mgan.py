@@ -40,13 +40,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
     if variant == "mnist":
         config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
         config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
-        generator = {"learning_rate": 1.5e-3, "batch_size": 128}
+        generator = {"learning_rate": 2e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
         advgan = {"alpha": 0.1, "kappa": 3.0}
-        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 1.2}
+        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 1.0}
         mgan = {
-            **confident, "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95, "max_beta": 10.0,
-            "diversity_rate": 0.01, "warmup_steps": 200, "num_mutants": 8,
+            "alpha": 0.1, "hinge": "reach", "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95,
+            "max_beta": 12.0, "diversity_weight": 3.0, "diversity_rate": 0.005, "warmup_steps": 200, "num_mutants": 8,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
