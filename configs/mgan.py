@@ -40,7 +40,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     if variant == "mnist":
         config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
         config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
-        generator = {"learning_rate": 2e-3, "batch_size": 128}
+        generator = {"learning_rate": 1.5e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
         advgan = {"alpha": 0.1, "kappa": 3.0}
         confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 1.0}
@@ -69,6 +69,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "pgd": {"arguments": pgd},
         "pgd_mutants": {"arguments": {**pgd, "beta": 1.0, "num_mutants": 4, "kappa": 3.0}},
     })  # fmt: skip
+    if variant == "mnist":
+        config.attacks.mgan.learning_rate = 2e-3
     if variant == "smoke":
         for settings in (config.target, config.attacks.advgan, config.attacks.mgan, config.attacks.advgan_margin):
             settings.epochs = 1
