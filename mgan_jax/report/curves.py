@@ -6,15 +6,20 @@ import numpy as np
 
 from mgan_jax.report.figures import FAINT, INK, colour, legend_above, panels, plain_axis
 
+MARKERS = "svD^<>*P"
 WORDS = {"adversarial": "adv.", "discriminator": "discr.", "label change rate": "LCR"}
 
 
 def epsilon_curves(rows: list[dict]) -> Any:
     """Success, and label change rate over the normal one, against epsilon; rows as in `report.material`."""
     figure, (success, ratio) = panels(2, 2, 5.0, 3.0)
+    variants = 0
     for attack in dict.fromkeys(row["attack"] for row in rows):
         own = sorted((row for row in rows if row["attack"] == attack), key=lambda row: row["epsilon"])
         style = {"color": colour(attack), "marker": "o", "markersize": 4, "linewidth": 1.7, "label": attack}
+        if attack.startswith("mgan "):
+            style |= {"marker": MARKERS[variants % len(MARKERS)], "linewidth": 1, "linestyle": "--", "alpha": 0.7}
+            variants += 1
         success.plot([row["epsilon"] for row in own], [100 * row["success_rate"] for row in own], **style)
         measured = [row for row in own if row["lcr"] is not None and row["normal_lcr"]]
         ratio.plot([row["epsilon"] for row in measured], [row["lcr"] / row["normal_lcr"] for row in measured], **style)

@@ -51,9 +51,10 @@ def legend_above(figure: Any, axes: list) -> None:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     if entries:
+        breadth = 0.6 + 0.08 * max(map(len, entries))
         figure.legend(
             entries.values(), entries.keys(), loc="outside upper center", fontsize=9, frameon=False,
-            ncols=max(1, min(len(entries), int(figure.get_figwidth() / 1.5))),
+            ncols=max(1, min(len(entries), int(figure.get_figwidth() / breadth))),
         )  # fmt: skip
 
 
