@@ -47,6 +47,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         mgan = {
             "alpha": 0.1, "hinge": "reach", "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95,
             "max_beta": 12.0, "diversity_weight": 3.0, "diversity_rate": 0.005, "warmup_steps": 200, "num_mutants": 8,
+            "redraw_every": 1,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
@@ -55,7 +56,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
         epochs = {"advgan": 25, "mgan": 40, "advgan_margin": 25}
         advgan = {"alpha": 0.1}
         confident = {"alpha": 0.1, "kappa": 3.0}
-        mgan = {**confident, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8}
+        mgan = {
+            **confident, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8,
+            "redraw_every": 1,
+        }  # fmt: skip
         config.testing.num_mutants = 20
         config.testing.num_validation_mutants = 20
     else:
