@@ -43,11 +43,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
         generator = {"learning_rate": 1.5e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
         advgan = {"alpha": 0.1, "kappa": 3.0}
-        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 1.0}
+        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 1.65}
         mgan = {
-            "alpha": 0.1, "hinge": "reach", "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95,
-            "max_beta": 12.0, "diversity_weight": 3.0, "diversity_rate": 0.005, "warmup_steps": 200, "num_mutants": 8,
-            "redraw_every": 1,
+            **confident, "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95, "max_beta": 12.0,
+            "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})

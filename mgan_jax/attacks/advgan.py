@@ -9,6 +9,8 @@ from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, Gener
 
 HINGES = ("leave", "reach")
 MARGIN_GAIN = 0.01
+DIVERSITY_GAIN = 0.02
+DIVERSITY_BOUNDS = (0.05, 10.0)
 
 
 def advgan(
@@ -22,6 +24,7 @@ def advgan(
     hinge: str = "leave",
     match_margin: float = 0.0,
     diversity_weight: float = 0.0,
+    target_entropy: float | None = None,
     mean_margin: float | None = None,
     target_label: int | None = None,
 ) -> GenerativeAttack:
@@ -44,6 +47,8 @@ def advgan(
         the clean image.
       diversity_weight: weight of the entropy of the batch's mean softmax, in nats, which is to be large: against a
         generator that sends every image to one class.
+      target_entropy: where given, the logarithm of the diversity weight moves in every step by a fiftieth of what the entropy
+        lacks of this many nats: diverse labels at the least cost in stability.
       mean_margin: where given, kappa is adapted in every step until the mean margin by which the samples are misclassified
         has this value: the control that is as confident as another attack.
       target_label: the class to reach; None: any but the true one.
@@ -60,9 +65,12 @@ def advgan(
         ("kappa", kappa),
         ("diversity_weight", diversity_weight),
         ("match_margin", match_margin),
+        ("target_entropy", target_entropy or 0.0),
     ):
         if value < 0:
             raise ValueError(f"{name} is {value}; choose it >= 0")
+    if target_entropy is not None and not diversity_weight:
+        raise ValueError("diversity_weight is 0; a target_entropy needs a first weight above 0")
     if hinge not in HINGES:
         raise ValueError(f"hinge is {hinge!r}; choose one of {', '.join(HINGES)}")
 
@@ -108,6 +116,10 @@ def advgan(
         # Numbers of the state, not of the program: with and without a mean margin one compiled step serves.
         missing = state["balance"]["mean_margin"] - jax.lax.stop_gradient(reached)
         kappa_next = jnp.maximum(state["balance"]["kappa"] + state["balance"]["gain"] * missing, 0.0)
+        balance = {**state["balance"], "kappa": kappa_next}
+        if target_entropy is not None:
+            step_size = DIVERSITY_GAIN * (target_entropy - jax.lax.stop_gradient(entropy))
+            balance["diversity"] = jnp.clip(balance["diversity"] * jnp.exp(step_size), *DIVERSITY_BOUNDS)
         metrics = {
             "loss": loss,
             "adversarial_loss": adversarial_loss,
@@ -116,7 +128,7 @@ def advgan(
             "label_entropy": entropy,
             "margin": reached,
         }
-        return loss, GeneratorStep(adversarial, logits, {**state["balance"], "kappa": kappa_next}, metrics)
+        return loss, GeneratorStep(adversarial, logits, balance, metrics)
 
     def discriminator_loss(discriminator_variables, images, adversarial) -> Array:
         real, fake = (discriminator.apply(discriminator_variables, x) for x in (images, adversarial))

@@ -11,7 +11,6 @@ from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Muta
 
 DECAY = 0.99
 MIN_BETA = 1e-3
-DIVERSITY_BOUNDS = (0.2, 30.0)
 REFERENCES = ("decision", "normal")
 
 
@@ -30,7 +29,6 @@ def mgan(
     redraw_every: int = 1,
     normal_images: int = 64,
     reference: str = "decision",
-    diversity_rate: float = 0.0,
     **advgan_arguments,
 ) -> GenerativeAttack:
     """AdvGAN whose samples also keep the decisions of mutants the target's own.
@@ -58,8 +56,6 @@ def mgan(
       normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken; with the reference
         "normal" L_mutate is taken on their adversarial forms alone.
       reference: "decision", the slides' L_mutate (`losses.disagreement`), or "normal" (`losses.relative_disagreement`).
-      diversity_rate: step of the logarithm of AdvGAN's `diversity_weight` per unit by which the mean of the operators'
-        ratios lies below `target_ratio`: what stability is to spare is spent on spreading the labels; 0: it is fixed.
       **advgan_arguments: of `advgan`.
 
     Returns:
@@ -101,10 +97,7 @@ def mgan(
         excess = jnp.clip(flips / jnp.maximum(normal_flips, 1e-4) - target_ratio, -1.0, 1.0) * (step >= warmup_steps)
         moved = jnp.clip(balance["beta"] * jnp.exp(beta_rate * excess), MIN_BETA, max_beta)
         betas = jnp.where((seen > 0) & (normal_flips > 0), moved, balance["beta"])
-        adapted = {"beta": betas, "flips": flips, "normal_flips": normal_flips}
-        if diversity_rate:
-            adapted["diversity"] = jnp.clip(balance["diversity"] * jnp.exp(-diversity_rate * excess.mean()), *DIVERSITY_BOUNDS)
-        return adapted
+        return {"beta": betas, "flips": flips, "normal_flips": normal_flips}
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = base.generator_loss(generator_variables, state, key, step, variables, images, labels)

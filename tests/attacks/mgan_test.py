@@ -108,15 +108,22 @@ def test_the_entropy_of_the_labels_enters_with_its_weight(target, images):
     np.testing.assert_allclose(plain["loss"] - diverse["loss"], 3.0 * plain["label_entropy"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("ratio", "beta_grows"), [(0.1, False), (5.0, True)])
-def test_beta_and_diversity_move_against_each_other_with_the_ratio(ratio, beta_grows, target, images):
-    arguments = {"target_ratio": 0.95, "diversity_rate": 0.1, "diversity_weight": 1.0, "beta": 1.0}
-    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)] * 2, num_mutants=2, **arguments)
+@pytest.mark.parametrize(("ratio", "grows"), [(0.1, False), (5.0, True)])
+def test_beta_grows_where_the_ratio_is_above_its_target(ratio, grows, target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)] * 2, num_mutants=2, target_ratio=0.95, beta=1.0)
     state = attack.init(jax.random.key(2), (8, 8, 1))
     state["balance"] |= {"normal_flips": jnp.full(2, 0.1), "flips": jnp.full(2, 0.1 * ratio)}
-    balance = one_step(attack, target, images, state=state).balance
-    assert ((balance["beta"] > 1.0) == beta_grows).all()
-    assert (balance["diversity"] < 1.0) == beta_grows
+    assert ((one_step(attack, target, images, state=state).balance["beta"] > 1.0) == grows).all()
+
+
+@pytest.mark.parametrize("factory", [advgan, mgan])
+def test_the_weight_of_diversity_moves_towards_the_target_entropy(factory, target, images):
+    more = {} if factory is advgan else {"mutations": [gaussian_fuzzing(0.1)]}
+    for entropy in (0.0, 2.3):
+        attack = attack_of(target, factory, diversity_weight=1.0, target_entropy=entropy, **more)
+        done = one_step(attack, target, images)
+        expected = np.exp(0.02 * (entropy - done.metrics["label_entropy"]))
+        np.testing.assert_allclose(done.balance["diversity"], expected, rtol=1e-5)
 
 
 def test_beta_stays_below_its_ceiling(target, images):
