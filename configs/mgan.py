@@ -43,7 +43,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         generator = {"learning_rate": 1.5e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
         advgan = {"alpha": 0.1, "kappa": 3.0}
-        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 1.65}
+        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 1.2}
         mgan = {
             **confident, "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95, "max_beta": 12.0,
             "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
@@ -54,9 +54,9 @@ def get_config(variant: str = "digits") -> ConfigDict:
         generator = {"learning_rate": 2e-3, "batch_size": 50}
         epochs = {"advgan": 25, "mgan": 40, "advgan_margin": 25}
         advgan = {"alpha": 0.1}
-        confident = {"alpha": 0.1, "kappa": 3.0}
+        confident = {"alpha": 0.1, "hinge": "reach"}
         mgan = {
-            **confident, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8,
+            **confident, "kappa": 12.0, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8,
             "redraw_every": 1,
         }  # fmt: skip
         config.testing.num_mutants = 20
