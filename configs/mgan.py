@@ -45,8 +45,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
         advgan = {"alpha": 0.1, "kappa": 3.0}
         confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 1.2}
         mgan = {
-            **confident, "match_margin": 1.0, "reference": "normal", "beta": 2.0, "target_ratio": 0.95, "max_beta": 12.0,
-            "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
+            **confident, "match_margin": 1.0, "match_rate": 0.02, "reference": "normal", "beta": 2.0, "target_ratio": 0.95,
+            "max_beta": 12.0, "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})

@@ -54,7 +54,8 @@ def advgan(
       target_label: the class to reach; None: any but the true one.
 
     Returns:
-      A `GenerativeAttack`; its `state['balance']` holds `kappa`, what adapts it, and `diversity`, the weight of the entropy.
+      A `GenerativeAttack`; its `state['balance']` holds `kappa`, what adapts it, `match`, the share of the clean margin, and
+      `diversity`, the weight of the entropy.
 
     Raises:
       ValueError: a negative weight or kappa, or another hinge.
@@ -81,6 +82,7 @@ def advgan(
             "discriminator": discriminator.init(discriminator_key, image_shape),
             "balance": {
                 "kappa": jnp.float32(kappa),
+                "match": jnp.float32(match_margin),
                 "diversity": jnp.float32(diversity_weight),
                 "mean_margin": jnp.float32(0.0 if mean_margin is None else mean_margin),
                 "gain": jnp.float32(0.0 if mean_margin is None else MARGIN_GAIN),
@@ -95,7 +97,7 @@ def advgan(
         asked = state["balance"]["kappa"]
         if match_margin:
             clean_logits = apply_fn(variables, images)
-            asked += match_margin * margin(clean_logits, clean_logits.argmax(-1))
+            asked += state["balance"]["match"] * margin(clean_logits, clean_logits.argmax(-1))
         if target_label is not None:
             adversarial_loss = targeted_hinge(logits, jnp.full_like(labels, target_label), asked)
             fooled = logits.argmax(-1) == target_label

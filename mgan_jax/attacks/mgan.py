@@ -25,6 +25,7 @@ def mgan(
     target_ratio: float | None = None,
     beta_rate: float = 0.05,
     max_beta: float = 4.0,
+    match_rate: float = 0.0,
     warmup_steps: int = 0,
     redraw_every: int = 1,
     normal_images: int = 64,
@@ -50,6 +51,8 @@ def mgan(
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
       beta_rate: step of log beta per unit of the ratio's excess.
       max_beta: where beta is adapted, it stays below this, lest L_mutate drown L_adv.
+      match_rate: step of AdvGAN's `match_margin` per unit by which the mean of the operators' ratios exceeds `target_ratio`,
+        between 0 and its first value: samples that are more stable than asked need not be so confident; 0: it is fixed.
       warmup_steps: steps over which L_mutate's weight rises from 0 and nothing is adapted, so that the generator first
         learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
@@ -68,6 +71,7 @@ def mgan(
         raise ValueError(f"beta is {beta}; choose it >= 0")
     if reference not in REFERENCES:
         raise ValueError(f"reference is {reference!r}; choose one of {', '.join(REFERENCES)}")
+    match_margin = advgan_arguments.get("match_margin", 0.0)
     base = advgan(apply_fn, generator, discriminator, **advgan_arguments)
     if beta == 0:
         return base
@@ -97,7 +101,10 @@ def mgan(
         excess = jnp.clip(flips / jnp.maximum(normal_flips, 1e-4) - target_ratio, -1.0, 1.0) * (step >= warmup_steps)
         moved = jnp.clip(balance["beta"] * jnp.exp(beta_rate * excess), MIN_BETA, max_beta)
         betas = jnp.where((seen > 0) & (normal_flips > 0), moved, balance["beta"])
-        return {"beta": betas, "flips": flips, "normal_flips": normal_flips}
+        adapted = {"beta": betas, "flips": flips, "normal_flips": normal_flips}
+        if match_rate:
+            adapted["match"] = jnp.clip(balance["match"] + match_rate * excess.mean(), 0.0, match_margin)
+        return adapted
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = base.generator_loss(generator_variables, state, key, step, variables, images, labels)
@@ -139,6 +146,7 @@ def mgan(
             "mutate_loss": (weights * disagreements).sum() / total,
             "beta": betas.mean(),
             "diversity": state["balance"]["diversity"],
+            "match": state["balance"]["match"],
             "label_change_rate": (weights * flips).sum() / total,
             "normal_label_change_rate": (weights * normal_flips).sum() / total,
         }
