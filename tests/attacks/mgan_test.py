@@ -116,6 +116,15 @@ def test_beta_grows_where_the_ratio_is_above_its_target(ratio, grows, target, im
     assert ((one_step(attack, target, images, state=state).balance["beta"] > 1.0) == grows).all()
 
 
+@pytest.mark.parametrize(("ratio", "share"), [(0.5, 1.0 - 0.1 * 0.45), (5.0, 1.0)])
+def test_less_of_the_clean_margin_is_asked_for_while_samples_are_too_stable(ratio, share, target, images):
+    arguments = {"target_ratio": 0.95, "match_margin": 1.0, "match_rate": 0.1, "num_mutants": 1}
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)] * 2, **arguments)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    state["balance"] |= {"normal_flips": jnp.full(2, 0.1), "flips": jnp.full(2, 0.1 * ratio)}
+    np.testing.assert_allclose(one_step(attack, target, images, state=state).balance["match"], share, atol=0.02)
+
+
 @pytest.mark.parametrize("factory", [advgan, mgan])
 def test_the_weight_of_diversity_moves_towards_the_target_entropy(factory, target, images):
     more = {} if factory is advgan else {"mutations": [gaussian_fuzzing(0.1)]}
