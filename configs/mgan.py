@@ -46,7 +46,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 1.2}
         mgan = {
             **confident, "match_margin": 1.0, "match_rate": 0.02, "reference": "normal", "beta": 2.0, "target_ratio": 0.95,
-            "max_beta": 12.0, "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
+            "beta_rate": 0.1, "min_beta": -12.0, "max_beta": 12.0, "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})

@@ -113,8 +113,12 @@ def save(folder: Path, step: int, tree: Any) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _fit(tree: Any, like: Any, path: Path) -> Any:
-    """The leaves of a restored tree in the structure of `like`, its keys typed again."""
+def fit(tree: Any, like: Any, path: Path) -> Any:
+    """The leaves of a tree restored from `path` in the structure of `like`, its keys typed again.
+
+    Raises:
+      ValueError: a leaf is missing, too many, or of another shape or dtype.
+    """
     found, wanted = dict(_paths(tree)), dict(_paths(like))
     kind = lambda leaf: None if leaf is None else (_host(leaf).shape, _host(leaf).dtype)  # noqa: E731
     different = [name for name in {**found, **wanted} if kind(found.get(name)) != kind(wanted.get(name))]
@@ -165,4 +169,4 @@ def restore(folder: Path, like: Any = None) -> Any | None:
         raise CorruptCheckpoint(problem) from error
     if not intact:
         raise CorruptCheckpoint(problem)
-    return tree if like is None else _fit(tree, like, path)
+    return tree if like is None else fit(tree, like, path)

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.advgan import advgan
-from mgan_jax.losses import disagreement, relative_disagreement
+from mgan_jax.losses import disagreement, log_odds, relative_disagreement
 from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Mutation, Network
 
 DECAY = 0.99
-MIN_BETA = 1e-3
 REFERENCES = ("decision", "normal")
 
 
@@ -24,6 +23,7 @@ def mgan(
     min_accuracy_ratios: Sequence[float] | None = None,
     target_ratio: float | None = None,
     beta_rate: float = 0.05,
+    min_beta: float = 0.0,
     max_beta: float = 4.0,
     match_rate: float = 0.0,
     warmup_steps: int = 0,
@@ -35,9 +35,10 @@ def mgan(
     """AdvGAN whose samples also keep the decisions of mutants the target's own.
 
     L_mutate is the mean over mutants and images of the cross-entropy between a mutant's softmax on x_adv and the target's
-    own decision there. The slides give one beta. With `target_ratio` there is one beta an operator, and each is moved by
-    dual ascent: it grows while the label change rate (LCR) of the training samples over the normal LCR, both under the
-    step's mutants, is above `target_ratio`, and shrinks below, since an LCR far below normal is conspicuous too. The
+    own decision there. The slides give one beta. With `target_ratio` there is one beta an operator, each the multiplier of a
+    constraint, LCR over normal LCR = `target_ratio`, and moved by dual ascent: it grows while the label change rate (LCR) of
+    the training samples is too high under the step's mutants, and falls while it is too low, which is conspicuous too. A
+    beta below 0 rewards flips: it weighs the mean probability of agreement, which is bounded, in place of L_mutate. The
     `reference` "normal" asks of a mutant no more than it gives the clean image: the same probability of agreement.
 
     Args:
@@ -47,17 +48,18 @@ def mgan(
       beta: weight of L_mutate, at the start where it is adapted; 0 is AdvGAN exactly.
       num_mutants: mutants a step.
       min_accuracy_ratios: for each operator, the share of the target's accuracy below which a mutant does not count,
-        judged on the step's normal images; None: all mutants count.
+        judged on other images of the step than the LCR; None: all mutants count.
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
-      beta_rate: step of log beta per unit of the ratio's excess.
-      max_beta: where beta is adapted, it stays below this, lest L_mutate drown L_adv.
+      beta_rate: step of beta per unit of the ratio's excess, which counts up to 1.
+      min_beta, max_beta: where beta is adapted, it stays between them, lest L_mutate drown L_adv; 0 as the lower bound never
+        asks for less stability.
       match_rate: step of AdvGAN's `match_margin` per unit by which the mean of the operators' ratios exceeds `target_ratio`,
         between 0 and its first value: samples that are more stable than asked need not be so confident; 0: it is fixed.
       warmup_steps: steps over which L_mutate's weight rises from 0 and nothing is adapted, so that the generator first
         learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
-      normal_images: clean images of a batch on which mutants are judged and the normal LCR is taken; with the reference
-        "normal" L_mutate is taken on their adversarial forms alone.
+      normal_images: clean images of a batch on which the normal LCR is taken, at most half of it; as many others judge
+        which mutants count. With the reference "normal" L_mutate is taken on the former's adversarial forms alone.
       reference: "decision", the slides' L_mutate (`losses.disagreement`), or "normal" (`losses.relative_disagreement`).
       **advgan_arguments: of `advgan`.
 
@@ -99,7 +101,7 @@ def mgan(
         if target_ratio is None:
             return {"flips": flips, "normal_flips": normal_flips}
         excess = jnp.clip(flips / jnp.maximum(normal_flips, 1e-4) - target_ratio, -1.0, 1.0) * (step >= warmup_steps)
-        moved = jnp.clip(balance["beta"] * jnp.exp(beta_rate * excess), MIN_BETA, max_beta)
+        moved = jnp.clip(balance["beta"] + beta_rate * excess, min_beta, max_beta)
         betas = jnp.where((seen > 0) & (normal_flips > 0), moved, balance["beta"])
         adapted = {"beta": betas, "flips": flips, "normal_flips": normal_flips}
         if match_rate:
@@ -108,10 +110,12 @@ def mgan(
 
     def generator_loss(generator_variables, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = base.generator_loss(generator_variables, state, key, step, variables, images, labels)
-        normal = images[:normal_images]
-        normal_decisions = apply_fn(variables, normal).argmax(-1)
-        accuracy = (normal_decisions == labels[:normal_images]).mean()
-        tested = done.adversarial[:normal_images] if reference == "normal" else done.adversarial
+        # The images that judge a mutant are not those that its normal LCR is taken on, or that LCR would be low by selection.
+        half = max(1, min(normal_images, len(images) // 2))
+        shown, shown_labels = images[: 2 * half], labels[: 2 * half]
+        clean_decisions = apply_fn(variables, shown).argmax(-1)
+        normal_decisions, accuracy = clean_decisions[:half], (clean_decisions == shown_labels)[-half:].mean()
+        tested = done.adversarial[:half] if reference == "normal" else done.adversarial
         decisions = jax.lax.stop_gradient(done.logits.argmax(-1))[: len(tested)]
         fooled = decisions != labels[: len(tested)]
 
@@ -122,22 +126,24 @@ def mgan(
         def one(mutant):
             index, mutant_key = mutant
             mutated = jax.lax.stop_gradient(jax.lax.switch(index, operators, mutant_key, variables))
-            logits, normal_logits = apply_fn(mutated, tested), apply_fn(mutated, normal)
-            normal_labels = normal_logits.argmax(-1)
-            counts = (normal_labels == labels[:normal_images]).mean() >= thresholds[index] * accuracy
+            logits, shown_logits = apply_fn(mutated, tested), apply_fn(mutated, shown)
+            normal_logits, mutant_labels = shown_logits[:half], shown_logits.argmax(-1)
+            counts = (mutant_labels == shown_labels)[-half:].mean() >= thresholds[index] * accuracy
             flips = (fooled & (logits.argmax(-1) != decisions)).sum() / jnp.maximum(fooled.sum(), 1)
             if reference == "normal":
                 value = relative_disagreement(logits, decisions, normal_logits, normal_decisions).mean()
             else:
                 value = disagreement(logits, decisions).mean()
-            return value, flips, (normal_labels != normal_decisions).mean(), counts
+            agreement = jax.nn.sigmoid(log_odds(logits, decisions)).mean()
+            return value, agreement, flips, (mutant_labels[:half] != normal_decisions).mean(), counts
 
-        disagreements, flips, normal_flips, counts = jax.lax.map(one, (indices, keys))
+        disagreements, agreements, flips, normal_flips, counts = jax.lax.map(one, (indices, keys))
         weights = counts.astype(jnp.float32)
         total = jnp.maximum(weights.sum(), 1.0)
         betas = state["balance"]["beta"]
         ramp = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
-        mutate_loss = ramp * (weights * betas[indices] * disagreements).sum() / total
+        up, down = jnp.maximum(betas, 0.0)[indices], jnp.maximum(-betas, 0.0)[indices]
+        mutate_loss = ramp * (weights * (up * disagreements + down * agreements)).sum() / total
         one_hot = jax.nn.one_hot(indices, len(operators))
         adapted = next_balance(state["balance"], step, weights, flips, normal_flips, one_hot)
         metrics = {

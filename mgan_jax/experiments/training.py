@@ -56,6 +56,7 @@ def train(
     Raises:
       FloatingPointError: a metric is not finite; names the step and the last good checkpoint.
       checkpoint.CorruptCheckpoint: the saved state is not what was written.
+      ValueError: it is the state of another version of the program.
     """
     folder = run.path / "checkpoints" / name
     progress = checkpoint.restore(folder)
@@ -63,7 +64,8 @@ def train(
     if progress is None:
         progress = loop.Progress(state, 0, {})
     else:
-        saved = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(leaf) for leaf in progress["state"]])
+        leaves = checkpoint.fit(progress["state"], jax.tree.leaves(state), folder)
+        saved = jax.tree.unflatten(jax.tree.structure(state), [jnp.asarray(leaf) for leaf in leaves])
         progress = loop.Progress(saved, int(progress["step"]), dict(progress["history"]))
     if progress.step >= total_steps:
         return progress

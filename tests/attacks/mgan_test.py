@@ -72,15 +72,15 @@ def test_mutants_are_drawn_afresh_every_step_or_as_often_as_asked(redraw_every, 
 
 
 def test_with_the_reference_normal_l_mutate_is_a_loop_over_mutants_and_the_clean_forms(target, images):
-    attack = attack_of(target, mutations=[gaussian_fuzzing(0.5)], num_mutants=3, reference="normal", normal_images=5)
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.5)], num_mutants=3, reference="normal", normal_images=4)
     done = one_step(attack, target, images)
     classifier, variables = target
     expected = []
     for key in jax.random.split(jax.random.fold_in(jax.random.key(3), 1), 3):
         mutated = gaussian_fuzzing(0.5)(key, variables)
         p, q = (
-            jax.nn.softmax(classifier.apply(mutated, x))[jnp.arange(5), classifier.apply(variables, x).argmax(-1)]
-            for x in (done.adversarial[:5], images[0][:5])
+            jax.nn.softmax(classifier.apply(mutated, x))[jnp.arange(4), classifier.apply(variables, x).argmax(-1)]
+            for x in (done.adversarial[:4], images[0][:4])
         )
         expected.append(-(q * jnp.log(p) + (1 - q) * jnp.log(1 - p)).mean())
     np.testing.assert_allclose(done.metrics["mutate_loss"], np.mean(expected), rtol=1e-3)
@@ -106,6 +106,34 @@ def test_a_matched_margin_asks_each_image_for_a_share_of_the_margin_of_its_clean
 def test_the_entropy_of_the_labels_enters_with_its_weight(target, images):
     plain, diverse = (one_step(attack_of(target, advgan, diversity_weight=w), target, images).metrics for w in (0.0, 3.0))
     np.testing.assert_allclose(plain["loss"] - diverse["loss"], 3.0 * plain["label_entropy"], rtol=1e-5)
+
+
+def test_a_mutant_is_judged_on_other_images_than_the_normal_rate_is_taken_on(target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)], min_accuracy_ratios=[1.0], num_mutants=2, normal_images=4)
+    decisions = target[0].apply(target[1], images[0]).argmax(-1)
+    wrong = (decisions + 1) % 10
+    for first in (decisions, wrong):
+        kept, refused = (
+            one_step(attack, target, (images[0], jnp.concatenate([first[:4], second[4:]]))).metrics["mutate_loss"]
+            for second in (wrong, decisions)
+        )
+        assert kept > 0.0 == refused
+
+
+def test_below_zero_beta_rewards_flips(target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.5)], num_mutants=3, target_ratio=0.95, min_beta=-2.0)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    state["balance"] |= {"beta": jnp.full(1, -2.0)}
+    done = one_step(attack, target, images, state=state)
+    base = one_step(attack_of(target, advgan), target, images, state=state)
+    classifier, variables = target
+    agreements = [
+        jax.nn.softmax(classifier.apply(gaussian_fuzzing(0.5)(key, variables), done.adversarial))[
+            jnp.arange(8), done.logits.argmax(-1)
+        ].mean()
+        for key in jax.random.split(jax.random.fold_in(jax.random.key(3), 1), 3)
+    ]
+    np.testing.assert_allclose(done.metrics["loss"] - base.metrics["loss"], 2.0 * np.mean(agreements), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("ratio", "grows"), [(0.1, False), (5.0, True)])
