@@ -22,6 +22,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.seed = 0
     config.epsilon = 0.3
     config.mutation = ConfigDict()
+    config.skip = ()  # attacks, named below, that are not run
     config.protocols = ConfigDict({
         "unfiltered": {"rate": 0.1, "min_accuracy_ratio": 0.0},
         "qualified": {"rate": 0.05, "min_accuracy_ratio": 0.9},

@@ -1,5 +1,6 @@
 """The main job: target, AdvGAN, MGAN and controls, tested by model mutation testing, and the report."""
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,20 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
     return results, material
 
 
+def without_skipped(config: Any) -> Any:
+    """A copy of the config that has no attacks which `config.skip` names.
+
+    Raises:
+      ValueError: it names one that there is not.
+    """
+    config = copy.deepcopy(config).unlock()
+    for name in config.get("skip", ()):
+        if name not in config.attacks:
+            raise ValueError(f"config.skip names {name!r}; choose from {', '.join(config.attacks)}")
+        del config.attacks[name]
+    return config
+
+
 def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> dict:
     """Runs the pipeline for each seed, prints the tables and writes the report.
 
@@ -94,6 +109,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     Returns:
       The results, joined over the seeds.
     """
+    config = without_skipped(config)
     crafting.check(config, load_data(config.dataset, data_dir, seeds[0]))
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
     done = []
