@@ -1,6 +1,7 @@
 """Checkpoints through orbax: atomic, and with a digest of their leaves, so that a flipped bit is an error, not a number."""
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ import numpy as np
 DIGEST = "digest.txt"
 FILES = "files.txt"
 UNFINISHED = ".unfinished"
+SPARE_BYTES = 2**20
 
 
 class CorruptCheckpoint(ValueError):
@@ -95,6 +97,7 @@ def save(folder: Path, step: int, tree: Any) -> None:
 
     Raises:
       ValueError: there is a checkpoint of this step or a later one.
+      OSError: the disk is full; checked before, since orbax's writers, once started, print errors of their own.
     """
     newest = latest_step(folder)
     if newest is not None and step <= newest:
@@ -103,6 +106,8 @@ def save(folder: Path, step: int, tree: Any) -> None:
     unfinished = folder / f"{step}{UNFINISHED}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(unfinished, ignore_errors=True)
+    if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, f"no space left for a checkpoint in {folder}; make room and run the same command again")
     with _orbax() as checkpointer:
         checkpointer.save(unfinished.absolute() / "tree", tree)
     (unfinished / DIGEST).write_text(digest(tree))

@@ -104,6 +104,15 @@ def test_a_step_that_is_not_newer_is_refused_and_nothing_is_lost(tmp_path):
     identical(checkpoint.restore(tmp_path), plain(5))
 
 
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 5, plain(5))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(OSError, match=r"no space left for a checkpoint in .*; make room"):
+        checkpoint.save(tmp_path, 6, plain(6))
+    identical(checkpoint.restore(tmp_path), plain(5))
+
+
 def test_another_state_is_refused_with_its_name(tmp_path):
     checkpoint.save(tmp_path, 1, plain())
     with pytest.raises(ValueError, match=r"1 holds another kind of state, which differs in state\.0"):
