@@ -195,16 +195,22 @@ def qualified(
         raise ValueError(f"min_accuracy_ratio is {min_accuracy_ratio}; choose a share between 0 and 1")
     batch = min(batch, num_mutants)
     accuracy = (predictions(apply_fn, variables, images) == np.asarray(labels)).mean() if min_accuracy_ratio else 0.0
+    # What each content was judged to be, so that a batch of nothing but copies, the rule under LD, LA and AFR, costs no test.
+    verdicts: dict[str, bool] = {}
     seen, kept, names = {digest(variables), *exclude}, [], []
     tried = passed = stale = 0
     while len(names) < num_mutants and tried < 100 * num_mutants and stale < 10:
         mutants = _sample(mutate, jax.random.fold_in(key, tried), variables, batch)
-        good = np.ones(batch, bool)
-        if min_accuracy_ratio:
-            good = np.asarray(_accuracies(apply_fn, mutants, images, labels)) >= min_accuracy_ratio * accuracy - 1e-9
-        tried, passed, stale = tried + batch, passed + int(good.sum()), stale + int(good.any())
-        for i, name in enumerate(digests(mutants)):
-            if good[i] and name not in seen and len(names) < num_mutants:
+        drawn = digests(mutants)
+        if not verdicts.keys() >= set(drawn):
+            good = np.ones(batch, bool)
+            if min_accuracy_ratio:
+                good = np.asarray(_accuracies(apply_fn, mutants, images, labels)) >= min_accuracy_ratio * accuracy - 1e-9
+            verdicts.update(zip(drawn, good.tolist(), strict=True))
+        qualifies = [verdicts[name] for name in drawn]
+        tried, passed, stale = tried + batch, passed + sum(qualifies), stale + any(qualifies)
+        for i, name in enumerate(drawn):
+            if qualifies[i] and name not in seen and len(names) < num_mutants:
                 seen.add(name)
                 names.append(name)
                 kept.append(jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), mutants))
