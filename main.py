@@ -98,8 +98,8 @@ def read_seeds(config: ConfigDict) -> list[int]:
         seeds = [int(seed) for seed in named]
     except (TypeError, ValueError):
         stop(f"{shown} holds something that is no whole number", 2)
-    if min(seeds) < 0:
-        stop(f"{shown} is negative; seeds are 0, 1, 2, ...", 2)
+    if min(seeds) < 0 or max(seeds) >= 2**32:
+        stop(f"{shown} is out of range; seeds are 0, 1, 2, ... below 2^32", 2)
     if len(set(seeds)) < len(seeds):
         stop(f"{shown} names a seed twice", 2)
     return seeds

@@ -35,7 +35,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "num_validation_mutants": 50,
         "num_images": 2000,
         "num_validation_images": 1000,
-        "epsilons": (0.1, 0.15, 0.2, 0.25, 0.3),
+        "epsilon_shares": (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0),
     })  # fmt: skip
 
     if variant == "mnist":
@@ -83,5 +83,5 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.testing.num_mutants = 4
         config.testing.num_validation_mutants = 4
         config.testing.num_images = 100
-        config.testing.epsilons = (0.1, 0.3)
+        config.testing.epsilon_shares = (1 / 3, 1.0)
     return config

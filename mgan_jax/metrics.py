@@ -6,6 +6,7 @@ rate (LCR) of image n is the mean over mutants, that of a set the mean over both
 
 import numpy as np
 from scipy.stats import binomtest, rankdata
+from sklearn.metrics import roc_curve
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -34,16 +35,16 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
 
 
 def true_positive_rate(positive: np.ndarray, negative: np.ndarray, false_positive_rate: float = 0.05) -> float | None:
-    """Share of positives above the lowest threshold that at most 5 % of the negatives exceed; None for an empty set.
+    """Share of positives detected at this share of false positives, on the ROC curve; None for an empty set.
 
-    Ties are resolved against the detector: scores equal to the threshold are not detected. Negate both for the other
-    direction, suspiciously low scores.
+    Scores with few levels leave gaps between thresholds, where the curve is its straight line: ties at the threshold are
+    called at random. Negate both for the other direction, suspiciously low scores.
     """
     if len(positive) == 0 or len(negative) == 0:
         return None
-    ordered = np.sort(negative)[::-1]
-    threshold = ordered[int(np.floor(false_positive_rate * len(ordered) + 1e-9))]
-    return float((positive > threshold).mean())
+    truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
+    false_positives, true_positives, _ = roc_curve(truth, np.r_[positive, negative])
+    return float(np.interp(false_positive_rate, false_positives, true_positives))
 
 
 def two_way_bootstrap(flips: list[np.ndarray], statistic, num_samples: int, confidence: float, seed: int):

@@ -1,5 +1,6 @@
 """A run's folder: the configuration it belongs to, and the results of its finished stages."""
 
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from mgan_jax.checkpoint import UNFINISHED, CorruptCheckpoint, digest
 
 CONFIG = "config.json"
 REMOVED = ".removed"
+READS = "reads"
 WRITTEN_BY = {"written_by": "mgan_jax"}
 RESERVED = ("__stage__", "file", "allow_pickle")
 
@@ -45,17 +47,10 @@ def flat(config: dict, prefix: str = "config") -> dict[str, Any]:
     return result
 
 
-def difference(there: dict, here: dict, ignored: tuple[str, ...] = ()) -> str:
-    """What differs between two configurations, in a line; empty where nothing does.
-
-    Args:
-      there, here: nested dicts.
-      ignored: names, as 'mesh' or 'testing.mesh', that do not count, nor what they hold.
-    """
+def difference(there: dict, here: dict) -> str:
+    """What differs between two configurations, nested dicts, in a line; empty where nothing does."""
     there, here, absent = flat(there), flat(here), object()
-    skip = tuple(f"config.{name}." for name in ignored)
-    names = [name for name in sorted({*there, *here}) if not f"{name}.".startswith(skip)]
-    names = [name for name in names if there.get(name, absent) != here.get(name, absent)]
+    names = [name for name in sorted({*there, *here}) if there.get(name, absent) != here.get(name, absent)]
     shown = [f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here" for name in names]
     return "; ".join(shown[:5]) + (f"; and {len(shown) - 5} more" if len(shown) > 5 else "")
 
@@ -76,27 +71,30 @@ def _clear(path: Path) -> None:
             os.replace(entry, removed / entry.name)
 
 
-def open_workdir(path: Path, config: dict, overwrite: bool = False, ignored: tuple[str, ...] = ()) -> None:
-    """Makes a folder this run's own, or checks that it is.
+def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
+    """Makes a folder a run's, or checks that it is one, and notes the configuration in it.
+
+    Whether what lies there belongs to this configuration is each stage's to say, see `claim`.
 
     Args:
       path: the folder; made where missing.
-      config: what the stages read, nested dicts of JSON values.
+      config: of this start, nested dicts of JSON values.
       overwrite: remove what an earlier run left there; a folder that is no run's is left alone.
-      ignored: names, as 'mesh' or 'testing.mesh', that may differ from the earlier run's.
 
     Raises:
-      WorkdirMismatch: an earlier run with another configuration, or files that are no run's.
+      WorkdirMismatch: files that are no run's.
       OSError: the folder cannot be written.
     """
     try:
-        _open(path, json.loads(json.dumps(config)), overwrite, ignored)
+        _open(path, overwrite)
+        write(path / CONFIG, json.dumps({**WRITTEN_BY, **config}, indent=1).encode())
+        shutil.rmtree(path / REMOVED, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or error
         raise type(error)(f"the folder {path} cannot be used ({reason}); choose another --workdir") from error
 
 
-def _open(path: Path, config: dict, overwrite: bool, ignored: tuple[str, ...]) -> None:
+def _open(path: Path, overwrite: bool) -> None:
     written = path / CONFIG
     if path.exists() and not path.is_dir():
         raise WorkdirMismatch(f"{path} is a file; choose another --workdir")
@@ -104,31 +102,42 @@ def _open(path: Path, config: dict, overwrite: bool, ignored: tuple[str, ...]) -
     entries = {entry.name for entry in path.iterdir()} - {f"{CONFIG}{UNFINISHED}"} if path.is_dir() else set()
     if entries and not written.is_file():
         raise WorkdirMismatch(f"{path} holds files but no run of this program; choose another --workdir")
-    if written.is_file() and not overwrite:
-        try:
-            there = json.loads(written.read_text())
-            there = {name: value for name, value in there.items() if name not in WRITTEN_BY}
-        except (ValueError, AttributeError):
-            raise WorkdirMismatch(f"{written} is damaged; choose another --workdir, or start anew with --overwrite") from None
-        changed = difference(there, config, ignored)
-        if changed:
-            raise WorkdirMismatch(
-                f"{path} belongs to another configuration ({changed}); choose another --workdir, or start anew with --overwrite"
-            )
-        if not os.access(path, os.W_OK):
-            raise PermissionError("no write permission")
-        if (path / REMOVED).is_dir():
-            shutil.rmtree(path / REMOVED, ignore_errors=True)
-        return
-    if written.is_file():
-        if not _is_ours(path):
-            raise WorkdirMismatch(
-                f"{written} was not written by this program, so --overwrite leaves {path} alone; choose another --workdir, or "
-                "delete that folder yourself"
-            )
+    if written.is_file() and not _is_ours(path):
+        raise WorkdirMismatch(
+            f"{written} was not written by this program, so {path} is left alone; choose another --workdir, or delete that "
+            "folder yourself"
+        )
+    if written.is_file() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "no write permission")
+    if written.is_file() and overwrite:
         _clear(path)
-    write(written, json.dumps({**WRITTEN_BY, **config}, indent=1).encode())
-    shutil.rmtree(path / REMOVED, ignore_errors=True)
+
+
+def claim(path: Path, name: str, reads: dict, output: Path) -> None:
+    """Notes what a stage reads, or where its output is there already, checks that it was made from the same.
+
+    Args:
+      path: the run's folder.
+      name: of the stage.
+      reads: the part of the configuration that its results depend on, nested dicts of JSON values.
+      output: file or folder of its results, finished or not.
+
+    Raises:
+      WorkdirMismatch: they were made from something else; the message shows the difference.
+    """
+    file, reads = path / READS / f"{name}.json", json.loads(json.dumps(reads))
+    if not output.exists():
+        write(file, json.dumps(reads, indent=1).encode())
+        return
+    try:
+        changed = difference(json.loads(file.read_text()), reads)
+    except (OSError, ValueError, AttributeError):
+        changed = f"{file} is missing or damaged"
+    if changed:
+        raise WorkdirMismatch(
+            f"{output} belongs to another configuration ({changed}); choose another --workdir, delete it and what was made "
+            "from it, or start anew with --overwrite"
+        )
 
 
 def stage_path(path: Path, name: str) -> Path:

@@ -16,13 +16,15 @@ def test_auroc_equals_scikit_learn_with_ties_and_by_hand():
     assert metrics.auroc(np.array([]), np.array([1.0])) is None
 
 
-def test_true_positive_rate_never_exceeds_the_false_positive_rate():
+def test_true_positive_rate_is_read_off_the_roc_curve():
     negative = np.arange(100.0)
     assert metrics.true_positive_rate(np.array([94.0, 94.5, 95.0, 200.0]), negative) == 0.75
-    assert metrics.true_positive_rate(np.ones(5), np.ones(100)) == 0.0
-    rng = np.random.default_rng(1)
-    scores = rng.integers(0, 5, 1000).astype(float)
-    assert metrics.true_positive_rate(scores, scores) <= 0.05
+    # Of two levels, .2 and .6 of the sets have the higher: a quarter of the ties at it is called.
+    two_levels = [np.r_[np.ones(n), np.zeros(10 - n)] for n in (6, 2)]
+    assert metrics.true_positive_rate(*two_levels) == pytest.approx(0.6 / 4)
+    assert metrics.true_positive_rate(*(-scores for scores in two_levels)) == pytest.approx(0.4 * 0.05 / 0.8)
+    assert metrics.true_positive_rate(np.ones(5), np.ones(100)) == pytest.approx(0.05)
+    assert metrics.true_positive_rate(np.ones(0), np.ones(9)) is None
 
 
 def test_wilson_by_hand():

@@ -17,11 +17,11 @@ def contents(path):
     return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in sorted(path.rglob("*"))}
 
 
-def refused(path, config, *words, **arguments):
+def refused(path, *words, **arguments):
     """The call is refused in one line with these words, and the folder is as it was."""
     before = contents(path)
     with pytest.raises(WorkdirMismatch) as caught:
-        workdir.open_workdir(path, config, **arguments)
+        workdir.open_workdir(path, CONFIG, **arguments)
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
     for word in words:
@@ -40,29 +40,52 @@ def test_the_first_start_makes_the_folder_and_the_same_command_continues(tmp_pat
     assert contents(path)["config.json"] == first["config.json"]
 
 
-def test_another_configuration_is_refused_with_the_difference(tmp_path):
-    path = tmp_path / "run"
-    workdir.open_workdir(path, CONFIG)
-    refused(path, {**CONFIG, "seed": 1}, "config.seed: 0 there, 1 here", "--overwrite")
-    refused(path, {**CONFIG, "target": {"name": "mlp"}}, "config.target.name: cnn there, mlp here",
-            "config.target.epochs: 3 there, absent here")  # fmt: skip
-    refused(path, {**CONFIG, "epsilons": (0.1, 0.3)}, "config.epsilons: [0.1, 0.2] there, [0.1, 0.3] here")
-    refused(path, {**CONFIG, "more": "absent"}, "config.more: absent there")
+def claimed(path, reads, output):
+    """What is wrong with a stage's claim; None where nothing is, and it may go on."""
+    before = contents(path)
+    try:
+        workdir.claim(path, "one", reads, output)
+    except WorkdirMismatch as error:
+        assert "\n" not in str(error) and str(output) in str(error) and contents(path) == before
+        return str(error)
+    return None
+
+
+def test_a_stage_that_read_something_else_is_refused_with_the_difference(tmp_path):
+    output = workdir.stage_path(tmp_path, "one")
+    assert claimed(tmp_path, CONFIG, output) is None
+    workdir.finish_stage(tmp_path, "one", {}, {})
+    assert claimed(tmp_path, json.loads(json.dumps(CONFIG)), output) is None
+    for changed, words in (
+        ({"seed": 1}, ["config.seed: 0 there, 1 here", "--overwrite"]),
+        ({"target": {"name": "mlp"}}, ["config.target.name: cnn there, mlp here", "config.target.epochs: 3 there, absent here"]),
+        ({"epsilons": (0.1, 0.3)}, ["config.epsilons: [0.1, 0.2] there, [0.1, 0.3] here"]),
+        ({"more": 5}, ["config.more: absent there"]),
+    ):
+        message = claimed(tmp_path, {**CONFIG, **changed}, output)
+        assert all(word in message for word in words)
+
+
+def test_what_no_output_was_made_from_may_change(tmp_path):
+    output = workdir.stage_path(tmp_path, "one")
+    assert claimed(tmp_path, CONFIG, output) is None
+    assert claimed(tmp_path, {**CONFIG, "seed": 1}, output) is None
+    workdir.finish_stage(tmp_path, "one", {}, {})
+    assert "config.seed: 1 there" in claimed(tmp_path, CONFIG, output)
+
+
+@pytest.mark.parametrize("text", [None, "", "not json", "[1]"])
+def test_an_output_whose_origin_is_unknown_is_refused(tmp_path, text):
+    workdir.finish_stage(tmp_path, "one", {}, {})
+    if text is not None:
+        (tmp_path / "reads").mkdir()
+        (tmp_path / "reads" / "one.json").write_text(text)
+    assert "one.json is missing or damaged" in claimed(tmp_path, CONFIG, workdir.stage_path(tmp_path, "one"))
 
 
 def test_many_differences_stay_one_short_line():
     line = workdir.difference({}, {f"k{i}": i for i in range(9)})
     assert line.count("there,") == 5 and line.endswith("and 4 more")
-
-
-def test_what_is_ignored_may_differ(tmp_path):
-    path = tmp_path / "run"
-    workdir.open_workdir(path, {**CONFIG, "mesh": {"x": 1}})
-    ignored = ("mesh", "target.epochs")
-    workdir.open_workdir(path, {**CONFIG, "mesh": {"x": 2, "y": 1}}, ignored=ignored)
-    workdir.open_workdir(path, {**CONFIG, "target": {"name": "cnn", "epochs": 4}}, ignored=ignored)
-    refused(path, {**CONFIG, "mesh": {"x": 2}}, "config.mesh.x")
-    refused(path, {**CONFIG, "mesh_size": 2}, "config.mesh_size", ignored=ignored)
 
 
 def test_overwrite_starts_anew(tmp_path):
@@ -85,15 +108,15 @@ def test_overwrite_of_a_new_folder_just_makes_it(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
-    refused(tmp_path, CONFIG, "no run of this program", overwrite=overwrite)
+    refused(tmp_path, "no run of this program", overwrite=overwrite)
 
 
 @pytest.mark.parametrize("text", ['{"model_type": "bert"}', "", "not json", "[1]"])
 def test_overwrite_leaves_another_programs_config_json_and_its_folder_alone(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     (tmp_path / "weights.bin").write_text("weights")
-    refused(tmp_path, CONFIG, "was not written by this program", overwrite=True)
-    refused(tmp_path, CONFIG)
+    refused(tmp_path, "was not written by this program", overwrite=True)
+    refused(tmp_path, "was not written by this program")
 
 
 def test_overwrite_does_not_follow_links(tmp_path):
@@ -129,19 +152,13 @@ def test_a_kill_in_the_first_start_or_in_an_overwrite_is_no_obstacle(tmp_path, m
     assert json.loads((path / "config.json").read_text())["seed"] == 1
 
 
-def test_a_damaged_config_is_refused_and_can_be_overwritten(tmp_path):
+def test_a_config_that_was_cut_short_is_written_again(tmp_path):
     path = tmp_path / "run"
     workdir.open_workdir(path, CONFIG)
-    data = (path / "config.json").read_text()
-    (path / "config.json").write_text(data[: len(data) // 2])
-    refused(path, CONFIG, "damaged", "--overwrite")
-    workdir.open_workdir(path, CONFIG, overwrite=True)
+    whole = (path / "config.json").read_text()
+    (path / "config.json").write_text(whole[: len(whole) // 2])
     workdir.open_workdir(path, CONFIG)
-
-
-def test_a_config_without_our_mark_still_continues(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    workdir.open_workdir(tmp_path, CONFIG)
+    assert (path / "config.json").read_text() == whole
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):

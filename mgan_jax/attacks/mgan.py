@@ -45,16 +45,16 @@ def mgan(
       apply_fn: the target.
       generator, discriminator: as in `advgan`.
       mutations: the operators; a step's mutants take them in turn.
-      beta: weight of L_mutate, at the start where it is adapted; 0 is AdvGAN exactly.
+      beta: weight of L_mutate, at the start where it is adapted; 0 is AdvGAN exactly, whatever else is given.
       num_mutants: mutants a step.
       min_accuracy_ratios: for each operator, the share of the target's accuracy below which a mutant does not count,
-        judged on other images of the step than the LCR; None: all mutants count.
+        judged on other images of the step than the normal LCR; None: all mutants count.
       target_ratio: LCR over normal LCR aimed at; None: beta is fixed, as in the slides.
       beta_rate: step of beta per unit of the ratio's excess, which counts up to 1.
       min_beta, max_beta: where beta is adapted, it stays between them, lest L_mutate drown L_adv; 0 as the lower bound never
         asks for less stability.
-      match_rate: step of AdvGAN's `match_margin` per unit by which the mean of the operators' ratios exceeds `target_ratio`,
-        between 0 and its first value: samples that are more stable than asked need not be so confident; 0: it is fixed.
+      match_rate: step of AdvGAN's `match_margin` per unit of the operators' mean excess, between 0 and its first value:
+        samples that are more stable than asked need not be so confident; 0: it is fixed.
       warmup_steps: steps over which L_mutate's weight rises from 0 and nothing is adapted, so that the generator first
         learns to fool.
       redraw_every: steps that share their mutants; 1: drawn afresh for every step.
@@ -67,7 +67,7 @@ def mgan(
       A `GenerativeAttack`; its balance adds `beta`, `flips` and `normal_flips`, [operators] each.
 
     Raises:
-      ValueError: no operators, a negative beta, another reference, or numbers of mutants or steps below 1.
+      ValueError: no operators, a negative beta, another reference, or numbers out of range or of no effect.
     """
     if beta < 0:
         raise ValueError(f"beta is {beta}; choose it >= 0")
@@ -79,6 +79,16 @@ def mgan(
         return base
     if not mutations:
         raise ValueError("mutations is empty; MGAN needs at least one operator")
+    if min_accuracy_ratios is not None and len(min_accuracy_ratios) != len(mutations):
+        raise ValueError(f"{len(min_accuracy_ratios)} min_accuracy_ratios for {len(mutations)} operators; give one for each")
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps is {warmup_steps}; choose it >= 0")
+    if target_ratio is not None and not (target_ratio > 0 and min_beta <= beta <= max_beta):
+        raise ValueError(
+            f"target_ratio is {target_ratio}, beta {beta} in [{min_beta}, {max_beta}]; choose a ratio > 0 and beta within"
+        )
+    if match_rate and (target_ratio is None or not match_margin):
+        raise ValueError("match_rate moves match_margin towards target_ratio; give both, or leave it at 0")
     for name, value in (("num_mutants", num_mutants), ("redraw_every", redraw_every), ("normal_images", normal_images)):
         if value < 1:
             raise ValueError(f"{name} is {value}; choose it >= 1")
@@ -101,8 +111,9 @@ def mgan(
         if target_ratio is None:
             return {"flips": flips, "normal_flips": normal_flips}
         excess = jnp.clip(flips / jnp.maximum(normal_flips, 1e-4) - target_ratio, -1.0, 1.0) * (step >= warmup_steps)
+        excess = jnp.where(normal_flips > 0, excess, 0.0)
         moved = jnp.clip(balance["beta"] + beta_rate * excess, min_beta, max_beta)
-        betas = jnp.where((seen > 0) & (normal_flips > 0), moved, balance["beta"])
+        betas = jnp.where(seen > 0, moved, balance["beta"])
         adapted = {"beta": betas, "flips": flips, "normal_flips": normal_flips}
         if match_rate:
             adapted["match"] = jnp.clip(balance["match"] + match_rate * excess.mean(), 0.0, match_margin)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.losses import disagreement, margin
-from mgan_jax.types import ApplyFn, Array, Attack, Mutation, Variables
+from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Mutation, Variables
 
 
 def pgd_mutants(
@@ -22,6 +22,8 @@ def pgd_mutants(
 ) -> Attack:
     """Descends max(z_y - max_{i != y} z_i, -kappa) + beta L_mutate with the steps of `pgd`; untargeted.
 
+    All mutants count, those too that MGAN would leave out for their accuracy.
+
     Args:
       apply_fn: the target.
       mutations: the operators; mutants are drawn afresh in every step and take them in turn.
@@ -31,7 +33,7 @@ def pgd_mutants(
       epsilon, num_steps, step_size: as in `pgd`.
 
     Raises:
-      ValueError: no operator, or numbers out of range.
+      ValueError: no operator, or numbers out of range; of the attack: targets.
     """
     if not mutations or num_mutants < 1 or beta < 0:
         raise ValueError(f"{len(mutations)} operators, {num_mutants} mutants, beta {beta}; choose >= 1, >= 1 and >= 0")
@@ -49,4 +51,11 @@ def pgd_mutants(
 
         return -jnp.maximum(margin(logits, goal), -kappa) - beta * jax.lax.map(one, (indices, keys)).mean(0)
 
-    return pgd(apply_fn, epsilon, num_steps, step_size, loss=loss)
+    descend = pgd(apply_fn, epsilon, num_steps, step_size, loss=loss)
+
+    def attack(key, variables, images, labels, targets=None) -> AttackResult:
+        if targets is not None:
+            raise ValueError("pgd_mutants is untargeted; leave targets out")
+        return descend(key, variables, images, labels)
+
+    return attack

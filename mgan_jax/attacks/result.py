@@ -21,13 +21,13 @@ def attack_result(
       images: [B, H, W, C] clean.
       adversarial: [B, H, W, C].
       labels: [B] true classes.
-      targets: [B] aims of a targeted attack.
+      targets: [B] aims of a targeted attack; an image that is of its target's class is no success.
     """
     chex.assert_equal_shape([images, adversarial])
     clean_correct = apply_fn(variables, images).argmax(-1) == labels
     logits = apply_fn(variables, adversarial)
     decisions = logits.argmax(-1)
-    fooled = decisions != labels if targets is None else decisions == targets
+    fooled = decisions != labels if targets is None else (decisions == targets) & (labels != targets)
     change = jnp.abs(adversarial - images)
     flat = change.reshape(change.shape[0], -1)
     return AttackResult(

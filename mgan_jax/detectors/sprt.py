@@ -51,13 +51,27 @@ def sequential_test(flips: Array, kappa: float, alpha: float = 0.05, beta: float
     Raises:
       ValueError: kappa with p1 or p0 outside (0, 1), or alpha, beta, delta_ratio outside (0, 1).
     """
+    check(kappa, alpha, beta, delta_ratio)
+    return _decide(flips, kappa, alpha, beta, delta_ratio)
+
+
+def check(kappa: float, alpha: float, beta: float, delta_ratio: float) -> None:
+    """Whether a test of these numbers exists.
+
+    Raises:
+      ValueError: as `sequential_test`.
+    """
     for name, value in (("alpha", alpha), ("beta", beta), ("delta_ratio", delta_ratio)):
         if not 0 < value < 1:
             raise ValueError(f"{name} is {value}; choose it between 0 and 1")
     p1, p0 = kappa * (1 + delta_ratio), kappa * (1 - delta_ratio)
     if not 0 < p0 < p1 < 1:
         raise ValueError(f"kappa is {kappa}: the rates {p0} and {p1} it tests must lie between 0 and 1")
-    gain = jnp.where(jnp.asarray(flips, bool), np.log(p1 / p0), np.log((1 - p1) / (1 - p0)))
+
+
+def _decide(flips: Array, kappa: Array | float, alpha: float, beta: float, delta_ratio: float) -> Verdict:
+    p1, p0 = kappa * (1 + delta_ratio), kappa * (1 - delta_ratio)
+    gain = jnp.where(jnp.asarray(flips, bool), jnp.log(p1 / p0), jnp.log((1 - p1) / (1 - p0)))
     log_ratios = jnp.cumsum(gain, axis=0)
     above, below = log_ratios >= np.log((1 - beta) / alpha), log_ratios <= np.log(beta / (1 - alpha))
     decided = above | below
@@ -93,12 +107,14 @@ def sprt(
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict:
         mutants = sampler.fit(key, variables, images, labels)
         votes = population.votes(apply_fn, mutants, images, method=method)
-        flips = votes != population.predictions(apply_fn, variables, images)
-        return {"mutants": mutants, "kappa": threshold(flips, mu)}
+        decisions = population.predictions(apply_fn, variables, images)
+        kappa = threshold((votes != decisions)[:, decisions == np.asarray(labels)], mu)
+        check(kappa, alpha, beta, delta_ratio)
+        return {"mutants": mutants, "kappa": kappa}
 
     def score(variables: Variables, state: dict, images: Array) -> Array:
         decisions = apply_fn(variables, images).argmax(-1)
         labels = population.evaluate(apply_fn, state["mutants"], images, lambda logits: logits.argmax(-1), method)
-        return sequential_test(labels != decisions[None], state["kappa"], alpha, beta, delta_ratio).log_ratio
+        return _decide(labels != decisions[None], state["kappa"], alpha, beta, delta_ratio).log_ratio
 
     return Detector(fit, score)

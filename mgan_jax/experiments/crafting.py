@@ -9,6 +9,8 @@ import numpy as np
 
 from mgan_jax import population, workdir
 from mgan_jax.build import build
+from mgan_jax.experiments import reads
+from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, build_target, train_generator
 from mgan_jax.losses import margin
@@ -23,12 +25,17 @@ def training_operators(trained_on: str) -> tuple[str, ...]:
     """Abbreviations behind "all", one operator's, or "without GF": the five weight and neuron operators but that one.
 
     Raises:
-      ValueError: an operator that is none of the five is left out.
+      ValueError: an operator that is none of the five.
     """
     if trained_on == "all":
         return WEIGHT_OPERATORS
-    if not trained_on.startswith("without "):
+    if trained_on in WEIGHT_OPERATORS:
         return (trained_on,)
+    if not trained_on.startswith("without "):
+        raise ValueError(
+            f"trained_on is {trained_on!r}; choose all, one of {', '.join(WEIGHT_OPERATORS)}, or 'without' one of them: LD, LA "
+            "and AFR have so few mutants that all are kept for evaluation"
+        )
     left_out = trained_on.removeprefix("without ")
     if left_out not in WEIGHT_OPERATORS:
         raise ValueError(f"trained_on is {trained_on!r}; leave out one of {', '.join(WEIGHT_OPERATORS)}")
@@ -60,6 +67,20 @@ def attacked(attack: Attack, key: Array, variables: Variables, images: np.ndarra
     return batched(lambda start, *batch: compiled(jax.random.fold_in(key, start), *batch), images, labels)
 
 
+def check_operator(config: Any, classifier: Classifier, operator: str, rate: float) -> None:
+    """Whether an operator can mutate this network, found by its shapes alone.
+
+    Raises:
+      ValueError: it cannot, or there is no such operator.
+    """
+    mutate, key = build_mutation(config, operator, rate), jax.random.key(0)
+    try:
+        jax.eval_shape(mutate, key, jax.eval_shape(classifier.init, key))
+    except ValueError as error:
+        message = f"{operator} cannot mutate the target {config.target.name}: {error}; name others in config.testing.operators"
+        raise ValueError(message) from None
+
+
 def check(config: Any, dataset: Dataset) -> None:
     """Builds everything a config names and runs nothing, so that a mistake is found before a folder is touched.
 
@@ -75,11 +96,20 @@ def check(config: Any, dataset: Dataset) -> None:
         if not 0 <= protocol.min_accuracy_ratio <= 1:
             raise ValueError(f"min_accuracy_ratio is {protocol.min_accuracy_ratio}; choose a share between 0 and 1")
         for operator in testing.operators:
-            build_mutation(config, operator, protocol.rate)
+            check_operator(config, classifier, operator, protocol.rate)
+    if not 0 < config.epsilon <= 1 or not all(0 <= share <= 1 for share in testing.get("epsilon_shares", ())):
+        raise ValueError(f"epsilon is {config.epsilon}; choose it above 0 and up to 1, and testing.epsilon_shares from 0 to 1")
+    test_images(dataset, testing.num_images)
     trainings = [config.target]
     for name, settings in config.attacks.items():
         if name in ("advgan", "mgan"):
-            for trained_on in settings.get("trained_on", ("all",)):
+            label = settings.arguments.get("target_label")
+            if label is not None and not 0 <= label < dataset.num_classes:
+                raise ValueError(f"target_label is {label}; choose one of the {dataset.num_classes} classes, 0, 1, ...")
+            trained_on_all = settings.get("trained_on", ("all",))
+            if not trained_on_all:
+                raise ValueError("config.attacks.mgan.trained_on is empty; name operators, or 'all', or skip mgan")
+            for trained_on in trained_on_all:
                 operators = training_operators(trained_on)
                 build_generative_attack(config, name, classifier.apply, operators)
         elif name == "advgan_margin":
@@ -100,8 +130,9 @@ def generative(
 ) -> tuple[GenerativeAttack, dict, dict]:
     """Trains AdvGAN or MGAN as `config.attacks[method]` says; the attack, its state and its history."""
     attack = build_generative_attack(run.config, method, classifier.apply, operators, **changes)
-    settings = run.config.attacks[name if name in run.config.attacks else method]
-    state, history = train_generator(run, name, attack, variables, settings)
+    section = name if name in run.config.attacks else method
+    settings = run.config.attacks[section]
+    state, history = train_generator(run, name, attack, variables, settings, reads.of_attack(run, section))
     return attack, state, history
 
 
@@ -114,7 +145,9 @@ def mean_margin(run: Run, classifier: Classifier, variables: Variables, attack: 
 
 def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
     """An attack that learns nothing, as `config.attacks[name]` says; `pgd_mutants` gets MGAN's training operators."""
-    arguments = dict(config.attacks[name].arguments)
+    arguments = dict(config.attacks[name].get("arguments", {}))
+    if "epsilon" in arguments:
+        raise ValueError(f"config.attacks.{name}.arguments has an epsilon of its own; all attacks have config.epsilon")
     if name == "pgd_mutants":
         arguments["mutations"] = [
             build_mutation(config, operator, protocol.rate)
@@ -124,9 +157,10 @@ def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
     return build("attacks", name, apply_fn=classifier.apply, epsilon=config.epsilon, **arguments)
 
 
-def crafted(run: Run, name: str, craft: Callable[[], np.ndarray]) -> np.ndarray:
+def crafted(run: Run, name: str, section: str, craft: Callable[[], np.ndarray]) -> np.ndarray:
     """Adversarial images of a finished stage, or those that `craft` makes, which are then kept."""
     stage = f"attack_{name}"
+    workdir.claim(run.path, stage, reads.of_images(run, section), workdir.stage_path(run.path, stage))
     done = workdir.load_stage(run.path, stage)
     if done is None:
         workdir.finish_stage(run.path, stage, {"adversarial": craft()}, {})
@@ -150,7 +184,7 @@ def all_attacks(
         attack, state, history = generative(run, classifier, variables, stage, method, operators, **changes)
         histories[stage] = history
         generators[name, trained_on] = (attack, state)
-        made[name, trained_on] = crafted(run, stage, lambda: perturbed(attack, state, images))
+        made[name, trained_on] = crafted(run, stage, name, lambda: perturbed(attack, state, images))
         return attack, state
 
     reference = None
@@ -171,5 +205,5 @@ def all_attacks(
         attack = iterative(run.config, classifier, name)
         key = stream_key(run.seed, "attack", name)
         craft = partial(attacked, attack, key, variables, images, labels)
-        made[name, None] = crafted(run, name, craft)
+        made[name, None] = crafted(run, name, name, craft)
     return made, generators, histories

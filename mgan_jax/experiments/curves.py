@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mgan_jax import population, workdir
+from mgan_jax.experiments import reads
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, perturbed
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
@@ -16,7 +17,7 @@ NUM_IMAGES = 500
 
 
 def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, generators: dict) -> list[dict]:
-    """Generators whose perturbation is scaled to each epsilon of the config, under one population of mixed operators.
+    """Generators whose perturbation is scaled to shares of epsilon, under one population of mixed operators.
 
     Args:
       run, classifier, variables: the seed and the target.
@@ -26,6 +27,8 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     Returns:
       Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants.
     """
+    read = reads.of_rows(run, generators, run.config.protocols, "epsilon_shares")
+    workdir.claim(run.path, "epsilon", read, workdir.stage_path(run.path, "epsilon"))
     stored = workdir.load_stage(run.path, "epsilon")
     if stored is not None:
         return stored.numbers["rows"]
@@ -41,14 +44,14 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     normal = flips(images, clean)
     rows = []
     for (name, trained_on), (attack, state) in generators.items():
-        for epsilon in run.config.testing.epsilons:
-            adversarial = perturbed(attack, state, images, epsilon / run.config.epsilon)
+        for share in run.config.testing.epsilon_shares:
+            adversarial = perturbed(attack, state, images, share)
             decisions = decide(adversarial)
             chosen = (clean == labels) & (decisions != labels)
             rows.append({
                 "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
                 "trained_on": trained_on,
-                "epsilon": float(epsilon),
+                "epsilon": float(share * run.config.epsilon),
                 "misclassification": float((decisions != labels).mean()),
                 "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
                 "lcr": float(np.mean(flips(adversarial, decisions)[:, chosen])) if chosen.any() else None,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mgan_jax import checkpoint
 from mgan_jax.build import build
 from mgan_jax.datasets.idx import holds_idx
 from mgan_jax.datasets.split import class_balanced
@@ -30,6 +31,11 @@ def load_data(config: Any, data_dir: str | None, seed: int) -> Dataset:
     if name in ("idx", "tfds_image"):
         arguments["data_dir"] = data_dir
     return build("datasets", name, seed=seed, **arguments)
+
+
+def data_digest(dataset: Dataset) -> str:
+    """SHA-256 over all images and labels, by which a run knows its data wherever they lie."""
+    return checkpoint.digest([dataset.train, dataset.validation, dataset.test])
 
 
 def test_images(dataset: Dataset, num_images: int | None) -> Split:

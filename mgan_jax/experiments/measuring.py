@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 from mgan_jax import population, workdir
-from mgan_jax.experiments import populations, testing
+from mgan_jax.experiments import populations, reads, testing
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Split, Variables
 
@@ -39,7 +39,7 @@ def measure(
     common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf"}
     attacks = {}
     for (name, trained_on), subject in subjects.items():
-        goal = run.config.attacks.get(name, {}).get("arguments", {}).get("target_label")
+        goal = run.config.attacks.get("advgan" if name == "advgan_margin" else name, {}).get("arguments", {}).get("target_label")
         row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes, goal)
         flipped = (clean.decisions == test.labels) & (subject.decisions != test.labels)
         if judge is not None and flipped.any():
@@ -57,6 +57,8 @@ def measure(
     rates = {}
     for done, (operator, protocol) in enumerate(pairs, 1):
         stage = f"testing_{operator}_{protocol.name}"
+        read = {**reads.of_rows(run, made, [protocol.name]), "operator": operator}
+        workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
         stored = workdir.load_stage(run.path, stage)
         if stored is None:
             stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol)

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from mgan_jax import population, workdir
 from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
-from mgan_jax.experiments.data import load_data, test_images
+from mgan_jax.experiments.data import data_digest, load_data, test_images
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
@@ -33,7 +33,8 @@ THREAT_MODEL = [
 def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any) -> tuple[dict, Material]:
     """One seed of the pipeline; every part that is finished is read, not run again."""
     began = time.monotonic()
-    run = Run(config, path, seed, load_data(config.dataset, data_dir, seed), start)
+    dataset = load_data(config.dataset, data_dir, seed)
+    run = Run(config, path, seed, dataset, start, data_digest(dataset))
     classifier, variables, history = train_target(run)
     whole = run.dataset.test
     accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())

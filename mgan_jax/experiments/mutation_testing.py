@@ -12,7 +12,7 @@ from mgan_jax import metrics, population, workdir
 from mgan_jax.datasets.split import checked
 from mgan_jax.experiments import populations, testing
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import load_data, test_images
+from mgan_jax.experiments.data import data_digest, load_data, test_images
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.terminal import number, percent, progress
@@ -30,10 +30,12 @@ def read_images(path: str, image_shape: tuple[int, int, int], num_classes: int) 
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no NPZ file that can be read: {error}") from None
     if "images" not in arrays:
         raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}; the images are expected under the name images")
+    if arrays["images"].ndim != 4:
+        raise ValueError(f"{path} holds images of shape {arrays['images'].shape}; [N, H, W, C] is expected")
     labels = arrays.get("labels")
     images, _ = checked(arrays["images"], np.zeros(len(arrays["images"]), int) if labels is None else labels, num_classes, path)
     if images.shape[1:] != image_shape:
@@ -60,7 +62,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
     rows = []
     with progress(show_progress) as start:
-        one = Run(config, path, seeds[0], dataset, start)
+        one = Run(config, path, seeds[0], dataset, start, data_digest(dataset))
         classifier, variables, _ = train_target(one)
         whole = dataset.test
         accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())

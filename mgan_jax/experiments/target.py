@@ -5,7 +5,7 @@ from typing import Any
 
 from mgan_jax import population, workdir
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import load_data
+from mgan_jax.experiments.data import data_digest, load_data
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report.events import write_events
 from mgan_jax.report.results import write_results
@@ -24,7 +24,8 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     with progress(show_progress) as start:
         for seed in seeds:
             place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            one = Run(config, place, seed, load_data(config.dataset, data_dir, seed), start)
+            dataset = load_data(config.dataset, data_dir, seed)
+            one = Run(config, place, seed, dataset, start, data_digest(dataset))
             classifier, variables, history = train_target(one)
             images, labels = one.dataset.test
             accuracy = float((population.predictions(classifier.apply, variables, images) == labels).mean())

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mgan_jax import metrics, population, workdir
 from mgan_jax.detectors.class_conditional import class_ranks
 from mgan_jax.detectors.soft_label_change_rate import divergence
+from mgan_jax.experiments import reads
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.streams import stream_key
@@ -134,6 +135,7 @@ def threat_rows(run: Run, classifier: Classifier, variables: Variables, test: Sp
     if "threats" not in run.config:
         return []
     made = {key: images for key, images in made.items() if key[0] in run.config.threats.attacks and key[1] in (None, "all")}
+    workdir.claim(run.path, "adapting", reads.of_rows(run, made, ["qualified"]), workdir.stage_path(run.path, "adapting"))
     stored = workdir.load_stage(run.path, "adapting")
     if stored is None:
         workdir.finish_stage(run.path, "adapting", {}, {"rows": adapting_detectors(run, classifier, variables, test, made)})

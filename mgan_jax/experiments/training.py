@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax import checkpoint, mutation
+from mgan_jax import checkpoint, mutation, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.training import gan, loop, target
@@ -26,6 +26,7 @@ class Run(NamedTuple):
       seed: of everything.
       dataset: the data.
       start: `start(name, total, unit) -> update(done, **numbers)`, the progress display.
+      data: digest of the data set.
     """
 
     config: Any
@@ -33,6 +34,12 @@ class Run(NamedTuple):
     seed: int
     dataset: Dataset
     start: Callable[..., Callable[..., None]]
+    data: str = ""
+
+    def reads(self) -> dict[str, Any]:
+        """What every stage reads, the target's training first of all."""
+        config = self.config.to_dict()
+        return {"seed": self.seed, "data": self.data, "dataset": config["dataset"], "target": config["target"]}
 
 
 def train(
@@ -42,6 +49,7 @@ def train(
     train_step: Callable,
     settings: Any,
     total_steps: int,
+    reads: dict[str, Any],
 ) -> loop.Progress:
     """Runs a training to its end, from its newest checkpoint if there is one.
 
@@ -52,13 +60,16 @@ def train(
       train_step: as in `loop.make_chunk`.
       settings: `batch_size` and `chunk_size`.
       total_steps: a multiple of the chunk size.
+      reads: what it reads of the configuration.
 
     Raises:
+      workdir.WorkdirMismatch: it was begun with another configuration.
       FloatingPointError: a metric is not finite; names the step and the last good checkpoint.
       checkpoint.CorruptCheckpoint: the saved state is not what was written.
       ValueError: it is the state of another version of the program.
     """
     folder = run.path / "checkpoints" / name
+    workdir.claim(run.path, name, reads, folder)
     progress = checkpoint.restore(folder)
     state = fresh()
     if progress is None:
@@ -122,6 +133,7 @@ def train_target(run: Run) -> tuple[Classifier, Variables, dict[str, np.ndarray]
         target.make_train_step(classifier, transform, settings.max_shift),
         settings,
         steps,
+        run.reads(),
     )
     return classifier, progress.state.params, progress.history
 
@@ -157,7 +169,7 @@ def build_generative_attack(
 
 
 def train_generator(
-    run: Run, name: str, attack: GenerativeAttack, variables: Variables, settings: Any
+    run: Run, name: str, attack: GenerativeAttack, variables: Variables, settings: Any, reads: dict[str, Any]
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """The trained state of a generative attack, and its history.
 
@@ -167,6 +179,7 @@ def train_generator(
       attack: what is trained.
       variables: the target's.
       settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`.
+      reads: as in `train`.
     """
     steps = loop.num_steps(settings.epochs, len(run.dataset.train.images), settings.batch_size, settings.chunk_size)
     transform = gan.optimizer(settings.learning_rate, steps)
@@ -177,5 +190,6 @@ def train_generator(
         gan.make_train_step(attack, variables, transform),
         settings,
         steps,
+        reads,
     )
     return progress.state.params, progress.history

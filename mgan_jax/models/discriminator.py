@@ -23,7 +23,13 @@ class Discriminator(nn.Module):
 
 
 def discriminator(widths: tuple[int, ...] = (8, 16, 32)) -> Network:
-    """Convolutions with stride 2 and one dense unit, for the least-squares loss; any image size from 8 pixels on."""
+    """Convolutions with stride 2 and one dense unit, for the least-squares loss; any image size from 8 pixels on.
+
+    Raises:
+      ValueError: no widths, or one below 1.
+    """
+    if not widths or min(widths) < 1:
+        raise ValueError(f"widths is {tuple(widths)}; choose at least one width, all >= 1")
     module = Discriminator(tuple(widths))
     return Network(
         init=lambda key, image_shape: initialise(key, module, jnp.zeros((1, *image_shape))),

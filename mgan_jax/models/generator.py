@@ -43,10 +43,12 @@ def generator(epsilon: float = 0.3, widths: tuple[int, ...] = (8, 16, 32), num_r
       A `Network` whose apply gives perturbations [B, H, W, C] in [-epsilon, epsilon].
 
     Raises:
-      ValueError: epsilon outside [0, 1].
+      ValueError: epsilon outside [0, 1], or no widths, or one below 1.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is {epsilon}; it bounds changes of pixels in [0, 1], so choose it between 0 and 1")
+    if not widths or min(widths) < 1 or num_residual_blocks < 0:
+        raise ValueError(f"widths is {tuple(widths)}, num_residual_blocks {num_residual_blocks}; choose widths >= 1, blocks >= 0")
     module = Generator(tuple(widths), num_residual_blocks)
     return Network(
         init=lambda key, image_shape: initialise(key, module, jnp.zeros((1, *image_shape))),

@@ -4,7 +4,7 @@ A neuron is an index of the last axis of a `kernel` leaf, true for Linen's Dense
 `bias` beside the kernel belongs to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,11 @@ def layers(variables: Variables, include_output: bool = True, output_layer: str 
     Raises:
       ValueError: no kernel, or the output layer is to be left out and none has its name.
     """
+    if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
+        raise ValueError("variables must be a dict of nested dicts with 'params' on top, as Linen gives them")
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables["params"])[0]]
+    if not all(isinstance(entry, jax.tree_util.DictKey) for path in paths for entry in path):
+        raise ValueError("variables['params'] holds lists or other nodes that are no dicts; mutation operators need dicts alone")
     found = [tuple(entry.key for entry in path[:-1]) for path in paths if path[-1].key == "kernel"]
     if not found:
         raise ValueError("the network has no leaf named 'kernel': mutation operators find neurons by that name")

@@ -66,10 +66,10 @@ def num_steps(epochs: float, num_examples: int, batch_size: int, chunk_size: int
     """Steps of so many epochs, rounded up to whole chunks, so that one compiled program serves all.
 
     Raises:
-      ValueError: epochs or chunk size not positive.
+      ValueError: epochs, chunk size or batch size not positive.
     """
-    if not epochs > 0 or chunk_size < 1:
-        raise ValueError(f"epochs is {epochs} and chunk_size {chunk_size}; both must be positive")
+    if not epochs > 0 or chunk_size < 1 or batch_size < 1:
+        raise ValueError(f"epochs is {epochs}, chunk_size {chunk_size}, batch_size {batch_size}; all must be positive")
     steps = int(np.ceil(epochs * (num_examples // batch_size)))
     return max(1, -(-steps // chunk_size)) * chunk_size
 

@@ -23,7 +23,8 @@ CONFIG = {
         "unfiltered": {"rate": 0.1, "min_accuracy_ratio": 0.0},
         "qualified": {"rate": 0.05, "min_accuracy_ratio": 0.5},
     },
-    "attacks": {},
+    "dataset": {"name": "digits"},
+    "attacks": {"noise": {}, "other": {}},
     "testing": {
         "operators": ("GF", "LD"), "num_mutants": 3, "num_validation_mutants": 3, "num_images": 40,
         "num_validation_images": 60,
