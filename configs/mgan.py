@@ -8,6 +8,7 @@ normal images, where AdvGAN's is about twice as high. Variants: digits, mnist, s
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 OPERATORS = ("GF", "WS", "NEB", "NAI", "NS", "LD", "LA", "AFR")
 
@@ -21,7 +22,14 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.experiment = "mgan"
     config.seed = 0
     config.epsilon = 0.3
-    config.mutation = ConfigDict()
+    neurons = {"per_layer": False, "include_output": True}
+    config.mutation = ConfigDict({
+        "gaussian_fuzzing": {**neurons, "scale": 1.0, "center": "weight"},
+        "weight_shuffling": neurons,
+        "neuron_effect_blocking": neurons,
+        "neuron_activation_inverse": neurons,
+        "neuron_switch": {"per_layer": True, "include_output": False, "min_neurons": 10},
+    })  # fmt: skip
     config.skip = ()  # attacks, named below, that are not run
     config.protocols = ConfigDict({
         "unfiltered": {"rate": 0.1, "min_accuracy_ratio": 0.0},
@@ -65,6 +73,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     else:
         raise ValueError(f"unknown variant {variant!r}; choose digits, mnist or smoke")
 
+    for arguments in (advgan, mgan):
+        arguments |= {"hinge_weight": 0.0, "target_label": placeholder(int)}
     pgd = {"num_steps": 40, "step_size": 0.01}
     config.attacks = ConfigDict({
         "advgan": training(epochs["advgan"], **generator, arguments=advgan),

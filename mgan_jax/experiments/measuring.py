@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
-from mgan_jax import population, workdir
+from mgan_jax import mutation, workdir
 from mgan_jax.experiments import populations, reads, testing
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Split, Variables
@@ -30,9 +30,8 @@ def measure(
     Returns:
       (rows, label change rates as `report.material.Material.lcr`).
     """
-    decide = lambda images: testing.Subject(images, population.predictions(classifier.apply, variables, images))  # noqa: E731
-    clean = decide(test.images)
-    subjects = {key: decide(images) for key, images in made.items()}
+    clean = testing.subject(classifier.apply, variables, test.images)
+    subjects = {key: testing.subject(classifier.apply, variables, images) for key, images in made.items()}
     train = run.dataset.train
     judge = KNeighborsClassifier(3).fit(train.images.reshape(len(train.images), -1), train.labels) if judged else None
 
@@ -64,7 +63,9 @@ def measure(
             stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol)
             workdir.finish_stage(run.path, stage, *stored)
             stored = workdir.load_stage(run.path, stage)
-        rows += [{**attacks[tuple(row["key"])], **row["row"]} for row in stored.numbers["rows"]]
+        arguments = run.config.mutation.get(mutation.OPERATORS[operator], {})
+        neurons = {name: arguments[name] for name in ("per_layer", "include_output") if name in arguments}
+        rows += [{**attacks[tuple(row["key"])], **neurons, **row["row"]} for row in stored.numbers["rows"]]
         rates[f"{operator} {protocol.name} {protocol.rate:g}"] = stored.arrays
         update(done)
     return rows, rates

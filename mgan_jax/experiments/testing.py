@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgan_jax import metrics
+from mgan_jax import metrics, population
 from mgan_jax.detectors.sprt import sequential_test, threshold
+from mgan_jax.types import ApplyFn, Variables
 
 RESAMPLES = 500
 
@@ -17,10 +18,19 @@ class Subject(NamedTuple):
     Attributes:
       images: [N, H, W, C].
       decisions: [N] the target's labels on them.
+      margins: [N] by how much the logit of that label exceeds the next, the target's confidence; None: not taken.
     """
 
     images: np.ndarray
     decisions: np.ndarray
+    margins: np.ndarray | None = None
+
+
+def subject(apply_fn: ApplyFn, variables: Variables, images: np.ndarray) -> Subject:
+    """Images with the target's decisions and margins."""
+    logits = population.logits(apply_fn, variables, images)
+    second, first = np.sort(logits, axis=-1)[:, -2:].T
+    return Subject(images, logits.argmax(-1).astype(np.int32), first - second)
 
 
 class Protocol(NamedTuple):
@@ -58,6 +68,7 @@ def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_cla
         "linf": float(flat.max(-1).mean()),
         "l2": float(np.sqrt(np.square(flat).sum(-1)).mean()),
         "l0": float((change > 0).any(-1).reshape(len(change), -1).sum(-1).mean()),
+        "mean_margin": None if adversarial.margins is None else float(adversarial.margins.mean()),
         "label_histogram": histogram.tolist(),
         "label_entropy": metrics.entropy(histogram),
     }

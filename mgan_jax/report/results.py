@@ -17,12 +17,14 @@ by line. A row holds, where they apply (rates are shares in [0, 1]; null: there 
                            success_rate is over these
     num_adversarial        correctly classified and flipped, a count: the adversarial set, on which all rates below are taken
     linf, l2, l0           mean distances over num_images, pixels in [0, 1]; l0 counts changed pixels, channels together
+    mean_margin            by how much the target's first logit exceeds its second, over num_images: its confidence
     label_histogram        images of the adversarial set that the target gives each label, counts [num_classes]
     label_entropy          of that histogram, bits
     judge_original_class   share of the adversarial set that 3 nearest neighbours among the training images read as before
     operator               of the mutants: "GF", "WS", "NEB", "NAI", "NS", "LD", "LA", "AFR"
     protocol               "unfiltered" or "qualified"
     rate                   mutation rate, a share of the neurons or weights
+    per_layer, include_output        whether the rate is a share of each layer, and whether the output layer's neurons count
     min_accuracy_ratio     the filter: a mutant's validation accuracy is at least this share of the target's; 0 keeps all
     num_mutants, distinct  mutants used, all of them distinct; tried: drawn for them; qualified: of those, passing the filter
     lcr, lcr_ci99          label change rate against the target's own label on the same image, two-way bootstrap over mutants
@@ -61,7 +63,8 @@ import numpy as np
 
 from mgan_jax.workdir import write
 
-IDENTITY = ("attack", "trained_on", "variant", "threat", "operator", "protocol", "rate", "min_accuracy_ratio", "epsilon", "norm",
+IDENTITY = ("attack", "trained_on", "variant", "threat", "operator", "protocol", "rate", "per_layer",
+            "include_output", "min_accuracy_ratio", "epsilon", "norm",
             "targeted")  # fmt: skip
 
 

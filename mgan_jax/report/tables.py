@@ -81,13 +81,13 @@ def attack_table(results: dict) -> Table:
     for row in results["rows"]:
         if row["attack"] != "clean":
             first.setdefault(label(row), row)
-    heads = ["attack", "misclassified %", "n", "success %", "n", "L-inf", "L2", "L0", "label entropy, bits",
+    heads = ["attack", "misclassified %", "n", "success %", "n", "L-inf", "L2", "L0", "margin", "label entropy, bits",
              "k-NN reads original %"]  # fmt: skip
     lines = [
         [
             name, measure(row, "misclassification", 2, 100), number(row.get("num_images"), 0),
             measure(row, "success_rate", 2, 100), number(row.get("num_clean_correct"), 0), measure(row, "linf", 3),
-            measure(row, "l2", 2), measure(row, "l0", 0), measure(row, "label_entropy", 2),
+            measure(row, "l2", 2), measure(row, "l0", 0), measure(row, "mean_margin", 1), measure(row, "label_entropy", 2),
             measure(row, "judge_original_class", 1, 100),
         ]
         for name, row in first.items()

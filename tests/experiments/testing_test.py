@@ -3,20 +3,28 @@
 import numpy as np
 import pytest
 
-from mgan_jax.experiments.testing import Subject, attack_row, beside_mgan
+from mgan_jax.experiments.testing import Subject, attack_row, beside_mgan, subject
 
 
-def subject(decisions):
+def decided(decisions):
     return Subject(np.zeros((len(decisions), 2, 2, 1), np.float32), np.asarray(decisions))
 
 
 def test_a_targeted_attack_succeeds_where_it_reaches_its_goal_from_another_class():
     labels = np.array([0, 1, 2, 2, 1])
-    clean, attacked = subject([0, 1, 2, 2, 0]), subject([2, 2, 2, 0, 2])
+    clean, attacked = decided([0, 1, 2, 2, 0]), decided([2, 2, 2, 0, 2])
     free, aimed = attack_row(labels, clean, attacked, 3), attack_row(labels, clean, attacked, 3, goal=2)
     assert (free["targeted"], free["num_clean_correct"], free["success_rate"]) == (False, 4, 0.75)
     assert (aimed["targeted"], aimed["num_clean_correct"], aimed["success_rate"]) == (True, 2, 1.0)
     assert free["misclassification"] == aimed["misclassification"] == 0.8
+
+
+def test_the_margin_is_between_the_first_logit_and_the_second():
+    images = np.array([[1.0, 5.0, 3.5], [2.0, 0.0, -4.0]], np.float32).reshape(2, 1, 3, 1)
+    seen = subject(lambda variables, x: x.reshape(len(x), -1), {}, images)
+    np.testing.assert_array_equal(seen.decisions, [1, 0])
+    np.testing.assert_allclose(seen.margins, [1.5, 2.0])
+    assert attack_row(np.array([0, 1]), seen, seen, 3)["mean_margin"] == pytest.approx(1.75)
 
 
 def test_the_difference_to_mgan_is_taken_where_both_flip_and_its_interval_is_paired():

@@ -56,7 +56,7 @@ def test_any_attack_with_few_fields_has_a_line(example):
     results, _ = example()
     short = {"attack": "new", "operator": "GF", "protocol": "unfiltered", "rate": 0.1, "num_mutants": 3, "lcr": 0.5}
     found = tables({**results, "rows": [*results["rows"], short]})
-    assert ["new", *["–"] * 9] in found[0][2]
+    assert ["new", *["–"] * 10] in found[0][2]
     assert any(line[:5] == ["GF", "new", "3", "–", "50.00"] for line in found[1][2])
 
 
