@@ -2,8 +2,9 @@
 
 python main.py --config=configs/mutation_testing.py --config.images=FILE.npz
 
-FILE.npz holds `images` [N, H, W, C] (or [N, H, W]) in [0, 1], and may hold their true `labels` [N]. The target is trained first;
-its test images are the normal set.
+FILE.npz holds `images` [N, H, W, C] (or [N, H, W]) in [0, 1], and may hold their true `labels` [N]: then what the target
+misclassifies is tested, else everything. The target is trained first; its test images are the normal set. A run's own
+adversarial.npz has its images under other names: --config.array=images_mgan.
 """
 
 import runpy
@@ -14,4 +15,5 @@ def get_config(variant: str = "digits"):
     config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     config.experiment = "mutation_testing"
     config.images = ""
+    config.array = "images"
     return config

@@ -87,8 +87,9 @@ def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_ru
     assert call(*SMOKE, "--noprogress", f"--workdir={whole}").returncode == 0
     assert kept == sorted(path.stat().st_mtime_ns for path in (whole / "checkpoints").rglob("*") if path.is_file())
 
+    before = (whole / "results.json").read_bytes()
     one_line(call(*SMOKE, "--config.seed=5", f"--workdir={whole}"), 1, "config.seed: 0 there, 5 here", "--overwrite")
-    assert json.loads((whole / "results.json").read_text()) == json.loads((whole / "results.json").read_text())
+    assert (whole / "results.json").read_bytes() == before
 
     page = (whole / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "base64" in page
@@ -97,12 +98,14 @@ def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_ru
         assert np.abs(stored["images_mgan"] - stored["clean"]).max() <= 0.3 + 1e-6
     assert list((whole / "events" / "mgan").glob("events.out.tfevents.*"))
 
-    images = tmp_path / "images.npz"
-    np.savez(images, images=np.random.default_rng(0).random((5, 8, 8, 1)))
-    tested = call("--config=configs/mutation_testing.py:smoke", f"--config.images={images}", f"--workdir={tmp_path / 'tested'}")
+    asked = ("--config=configs/mutation_testing.py:smoke", f"--config.images={whole / 'adversarial.npz'}")
+    one_line(call(*asked, f"--workdir={tmp_path / 'tested'}"), 1, "images_pgd", "--config.array")
+    tested = call(*asked, "--config.array=images_pgd", f"--workdir={tmp_path / 'tested'}")
     assert tested.returncode == 0, tested.stderr
     rows = json.loads((tmp_path / "tested" / "results.json").read_text())["rows"]
-    assert {row["num_images"] for row in rows} == {5}
+    (pgd,) = [row for row in json.loads(before)["rows"] if row["attack"] == "pgd" and row.get("operator") is None]
+    assert {row["num_images"] for row in rows} == {pgd["num_images"]}
+    assert {row["misclassification"] for row in rows} == {pgd["misclassification"]}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX interrupt")

@@ -8,18 +8,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import metrics, population, workdir
+from mgan_jax import checkpoint, metrics, population, workdir
 from mgan_jax.datasets.split import checked
+from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import data_digest, load_data, test_images
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
+from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent, progress
 
 
-def read_images(path: str, image_shape: tuple[int, int, int], num_classes: int) -> tuple[np.ndarray, np.ndarray | None]:
+def read_images(
+    path: str, name: str, image_shape: tuple[int, int, int], num_classes: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Images and perhaps labels of an NPZ file.
+
+    Args:
+      path: of the file.
+      name: of the array that holds the images.
+      image_shape, num_classes: of the data set.
 
     Raises:
       FileNotFoundError: no file is named, or it is not there.
@@ -29,26 +38,46 @@ def read_images(path: str, image_shape: tuple[int, int, int], num_classes: int) 
         raise FileNotFoundError(f"there is no file {path!r}; name one that holds images as --config.images=FILE.npz")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = {key: stored[key] for key in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no NPZ file that can be read: {error}") from None
-    if "images" not in arrays:
-        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}; the images are expected under the name images")
-    if arrays["images"].ndim != 4:
-        raise ValueError(f"{path} holds images of shape {arrays['images'].shape}; [N, H, W, C] is expected")
+    if name not in arrays:
+        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}; name the images with --config.array, now {name!r}")
+    if arrays[name].ndim not in (3, 4):
+        raise ValueError(f"{path} holds {name} of shape {arrays[name].shape}; [N, H, W, C] is expected")
     labels = arrays.get("labels")
-    images, _ = checked(arrays["images"], np.zeros(len(arrays["images"]), int) if labels is None else labels, num_classes, path)
+    images, _ = checked(arrays[name], np.zeros(len(arrays[name]), int) if labels is None else labels, num_classes, path)
     if images.shape[1:] != image_shape:
         raise ValueError(f"{path} holds images of {images.shape[1:]}; the target was made for {image_shape}")
     return images, labels
+
+
+def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int) -> dict:
+    """Measures of [M, A] flips of the file's images beside [M, N] flips of other, normal images; empty without mutants."""
+    if not flips.size:
+        return {}
+    rates, normal_rates = flips.mean(0), normal.mean(0)
+    row = {
+        "lcr": float(rates.mean()),
+        "lcr_ci99": metrics.two_way_bootstrap([flips], lambda r: r[0].mean(), testing.RESAMPLES, 0.99, seed),
+        "normal_lcr": float(normal_rates.mean()),
+        "auroc": metrics.auroc(rates, normal_rates),
+        "tpr_at_5fpr": metrics.true_positive_rate(rates, normal_rates),
+        "tpr_at_5fpr_low": metrics.true_positive_rate(-rates, -normal_rates),
+    }
+    if kappa is not None and 0 < kappa * 1.1 < 1:
+        found, alarms = sequential_test(flips, kappa), sequential_test(normal, kappa)
+        row["sprt_detection_rate"] = float(found.adversarial.mean())
+        row["sprt_false_positive_rate"] = float(alarms.adversarial.mean())
+    return row
 
 
 def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> dict:
     """Tests the images of `config.images` against the target's test images; arguments as in `experiments.mgan.run`.
 
     Returns:
-      The results, also written to results.json: one row an operator and protocol, N images of the file against the
-      correctly classified test images.
+      The results, also written to results.json: one row an operator and protocol. Where the file has labels, the adversarial
+      set is what the target misclassifies, else all of it; the normal set is the correctly classified test images.
 
     Raises:
       ValueError: several seeds.
@@ -58,8 +87,10 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     began = time.monotonic()
     dataset = load_data(config.dataset, data_dir, seeds[0])
     check(config, dataset)
-    images, labels = read_images(config.images, dataset.image_shape, dataset.num_classes)
+    images, labels = read_images(config.images, config.array, dataset.image_shape, dataset.num_classes)
     workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    reads = {"images": checkpoint.digest([images, [] if labels is None else labels]), "mutation": config.mutation.to_dict()}
+    reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
     rows = []
     with progress(show_progress) as start:
         one = Run(config, path, seeds[0], dataset, start, data_digest(dataset))
@@ -67,9 +98,10 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         whole = dataset.test
         accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
         test = test_images(dataset, config.testing.num_images)
-        normal_decisions = population.predictions(classifier.apply, variables, test.images)
-        correct = normal_decisions == test.labels
+        clean = population.predictions(classifier.apply, variables, test.images)
+        correct = clean == test.labels
         decisions = population.predictions(classifier.apply, variables, images)
+        chosen = np.ones(len(images), bool) if labels is None else decisions != labels
         pairs = [
             (operator, testing.Protocol(name, protocol.rate, protocol.min_accuracy_ratio))
             for name, protocol in config.protocols.items()
@@ -77,25 +109,23 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         ]
         update = start("mutation testing", len(pairs), "populations")
         for done, (operator, protocol) in enumerate(pairs, 1):
-            tested = populations.draw(one, classifier, variables, operator, protocol)
-            row = {
-                "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
-                "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,
-                "tried": tested.found.tried, "distinct": tested.found.num_mutants, "num_images": len(images),
-                "misclassification": None if labels is None else float((decisions != labels).mean()),
-                "lcr": None, "normal_lcr": None, "auroc": None, "tpr_at_5fpr": None, "tpr_at_5fpr_low": None,
-            }  # fmt: skip
-            if tested.found.num_mutants:
-                rates = (populations.votes(classifier, tested, images) != decisions).mean(0)
-                normal = (populations.votes(classifier, tested, test.images) != normal_decisions).mean(0)[correct]
-                row |= {
-                    "lcr": float(rates.mean()),
-                    "normal_lcr": float(normal.mean()),
-                    "auroc": metrics.auroc(rates, normal),
-                    "tpr_at_5fpr": metrics.true_positive_rate(rates, normal),
-                    "tpr_at_5fpr_low": metrics.true_positive_rate(-rates, -normal),
-                }
-            rows.append(row)
+            stage = f"testing_{operator}_{protocol.name}"
+            read = {**one.reads(), **reads, "operator": operator, "protocol": protocol._asdict()}
+            workdir.claim(path, stage, read, workdir.stage_path(path, stage))
+            if workdir.load_stage(path, stage) is None:
+                tested = populations.draw(one, classifier, variables, operator, protocol)
+                normal = (populations.votes(classifier, tested, test.images) != clean)[:, correct]
+                flips = (populations.votes(classifier, tested, images) != decisions)[:, chosen]
+                row = {
+                    "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
+                    "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,
+                    "tried": tested.found.tried, "distinct": tested.found.num_mutants, "num_images": len(images),
+                    "num_adversarial": int(chosen.sum()), "kappa": tested.kappa, "seed": seeds[0],
+                    "misclassification": None if labels is None else float(chosen.mean()),
+                    **row_of(normal, flips, tested.kappa, seeds[0]),
+                }  # fmt: skip
+                workdir.finish_stage(path, stage, {}, {"row": row})
+            rows.append(workdir.load_stage(path, stage).numbers["row"])
             update(done)
     results = {
         "config": config.to_dict(),
@@ -107,8 +137,10 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         "rows": rows,
     }
     report_results.write_results(path / "results.json", results)
-    print(f"{'protocol':>10}  operator    M  LCR %  normal %  AUROC")
+    print(f"{int(chosen.sum())} of {len(images)} images tested, beside {int(correct.sum())} normal ones")
+    print(f"{'protocol':>10}  operator    M  LCR %  normal %  AUROC  TPR at 5 % FPR  SPRT - FP")
     for row in rows:
-        numbers = f"{percent(row['lcr'], 2):>6}  {percent(row['normal_lcr'], 2):>8}  {number(row['auroc']):>5}"
+        numbers = f"{percent(row.get('lcr'), 2):>6}  {percent(row.get('normal_lcr'), 2):>8}  {number(row.get('auroc')):>5}"
+        numbers += f"  {percent(row.get('tpr_at_5fpr')):>14}  {difference(row):>9}"
         print(f"{row['protocol']:>10}  {row['operator']:>8}  {row['num_mutants']:>3}  {numbers}")
     return results
