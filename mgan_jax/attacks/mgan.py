@@ -13,6 +13,22 @@ DECAY = 0.99
 REFERENCES = ("decision", "normal")
 
 
+def drawn(key: Array, draw: Array | int, num_mutants: int, num_operators: int) -> tuple[Array, Array]:
+    """Which operators make the mutants of a draw, in turn, and with which keys.
+
+    Args:
+      key: of the whole training.
+      draw: number of the draw, step // redraw_every.
+      num_mutants: of a step.
+      num_operators: of the attack.
+
+    Returns:
+      (indices of operators [num_mutants], keys [num_mutants]).
+    """
+    indices = (draw * num_mutants + jnp.arange(num_mutants)) % num_operators
+    return indices, jax.random.split(jax.random.fold_in(key, draw), num_mutants)
+
+
 def mgan(
     apply_fn: ApplyFn,
     generator: Network,
@@ -130,9 +146,7 @@ def mgan(
         decisions = jax.lax.stop_gradient(done.logits.argmax(-1))[: len(tested)]
         fooled = decisions != labels[: len(tested)]
 
-        draw = step // redraw_every
-        indices = (draw * num_mutants + jnp.arange(num_mutants)) % len(operators)
-        keys = jax.random.split(jax.random.fold_in(key, draw), num_mutants)
+        indices, keys = drawn(key, step // redraw_every, num_mutants, len(operators))
 
         def one(mutant):
             index, mutant_key = mutant

@@ -42,6 +42,11 @@ def training_operators(trained_on: str) -> tuple[str, ...]:
     return tuple(operator for operator in WEIGHT_OPERATORS if operator != left_out)
 
 
+def stage_name(name: str, trained_on: str | None) -> str:
+    """Name of the stage that trains an attack, "mgan" or "mgan_without_GF"."""
+    return name if trained_on in (None, "all") else f"{name}_{trained_on.replace(' ', '_')}"
+
+
 def batched(craft: Callable, images: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """`craft(start, images, *others)` on batches of one shape, joined; the last batch is filled up and cut."""
     size, result = min(BATCH, len(images)), []
@@ -180,7 +185,7 @@ def all_attacks(
     made, generators, histories = {}, {}, {}
 
     def add_generator(name, trained_on, method, operators=(), **changes):
-        stage = name if trained_on in (None, "all") else f"{name}_{trained_on.replace(' ', '_')}"
+        stage = stage_name(name, trained_on)
         attack, state, history = generative(run, classifier, variables, stage, method, operators, **changes)
         histories[stage] = history
         generators[name, trained_on] = (attack, state)

@@ -1,5 +1,6 @@
 """Mutation testing of all attacks of a run: the rows of its tables."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def measure(
     test: Split,
     made: dict[tuple[str, str | None], np.ndarray],
     judged: bool = True,
+    trained: Callable[..., Collection[str]] = lambda operator, protocol: (),
 ) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
     """All rows: one a (attack, operator, protocol), and one an attack for what needs no mutants.
 
@@ -26,6 +28,7 @@ def measure(
       test: clean images and their labels.
       made: {(attack, trained_on): adversarial images}.
       judged: whether nearest neighbours among the training images are asked what they see.
+      trained: `trained(operator, protocol)`, digests of mutants that attacks were trained on, which are not used.
 
     Returns:
       (rows, label change rates as `report.material.Material.lcr`).
@@ -60,7 +63,7 @@ def measure(
         workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
         stored = workdir.load_stage(run.path, stage)
         if stored is None:
-            stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol)
+            stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained)
             workdir.finish_stage(run.path, stage, *stored)
             stored = workdir.load_stage(run.path, stage)
         arguments = run.config.mutation.get(mutation.OPERATORS[operator], {})
@@ -71,9 +74,9 @@ def measure(
     return rows, rates
 
 
-def test_population(run, classifier, variables, test, clean, subjects, operator, protocol):
+def test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained):
     """Rows and label change rates of all attacks under the mutants of one operator and protocol."""
-    tested = populations.draw(run, classifier, variables, operator, protocol)
+    tested = populations.draw(run, classifier, variables, operator, protocol, trained(operator, protocol))
     clean_votes = populations.votes(classifier, tested, clean.images)
     facts = {
         "operator": operator,

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import data_digest, load_data, test_images
 from mgan_jax.experiments.measuring import measure
+from mgan_jax.experiments.populations import training_digests
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
@@ -40,7 +42,8 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
     accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
     test = test_images(run.dataset, config.testing.num_images)
     made, generators, histories = crafting.all_attacks(run, classifier, variables, test.images, test.labels)
-    rows, rates = measure(run, classifier, variables, test, made)
+    trained = partial(training_digests, run, variables)
+    rows, rates = measure(run, classifier, variables, test, made, trained=trained)
     loosened = threat_rows(run, classifier, variables, test, made)
     curves = epsilon_rows(run, classifier, variables, test, generators)
     earlier = workdir.load_stage(path, "clock")

@@ -1,16 +1,23 @@
 """The mutants of an experiment: one population an operator, protocol and stream, no mutant in two streams."""
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mgan_jax import population
+from mgan_jax.attacks.mgan import drawn
+from mgan_jax.experiments.crafting import stage_name, training_operators
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.testing import Protocol, kappa_of
 from mgan_jax.experiments.training import Run, build_mutation
+from mgan_jax.training import loop
 from mgan_jax.types import Classifier, Variables
 
 LAYER_OPERATORS = ("LD", "LA", "AFR")
+BATCH = 100
 
 
 class Tested(NamedTuple):
@@ -29,8 +36,35 @@ class Tested(NamedTuple):
     kappa: float | None
 
 
-def draw(run: Run, classifier: Classifier, variables: Variables, operator: str, protocol: Protocol) -> Tested:
-    """Validation mutants first, for SPRT's threshold, then evaluation mutants, none of which is among the former.
+def training_digests(run: Run, variables: Variables, operator: str, protocol: Protocol) -> tuple[str, ...]:
+    """Content of all mutants of an operator under a protocol that MGANs of this run were trained on, drawn once more."""
+    settings, found = run.config.attacks.get("mgan"), []
+    if settings is None or not settings.arguments.get("beta", 1.0):
+        return ()
+    mutate = build_mutation(run.config, operator, protocol.rate)
+    make = jax.jit(lambda keys, variables: jax.lax.map(lambda key: mutate(key, variables), keys))
+    num_mutants, redraw_every = (
+        settings.arguments.get(name, default) for name, default in (("num_mutants", 8), ("redraw_every", 1))
+    )
+    total = loop.num_steps(settings.epochs, len(run.dataset.train.labels), settings.batch_size, settings.chunk_size)
+    draws = np.arange(-(-total // redraw_every))
+    for trained_on in settings.trained_on:
+        pairs = [(name, other) for other in run.config.protocols for name in training_operators(trained_on)]
+        if (operator, protocol.name) not in pairs:
+            continue
+        key = stream_key(run.seed, stage_name("mgan", trained_on), "steps")
+        indices, keys = jax.vmap(partial(drawn, key, num_mutants=num_mutants, num_operators=len(pairs)))(draws)
+        keys = keys[np.asarray(indices) == pairs.index((operator, protocol.name))]
+        size = min(BATCH, len(keys))
+        for start in range(0, len(keys), size):
+            found += population.digests(make(keys[np.arange(start, start + size) % len(keys)], variables))
+    return tuple(dict.fromkeys(found))
+
+
+def draw(
+    run: Run, classifier: Classifier, variables: Variables, operator: str, protocol: Protocol, exclude: Collection[str] = ()
+) -> Tested:
+    """Validation mutants first, for SPRT's threshold, then evaluation mutants, none of which is among them or the excluded.
 
     The layer operators have so few distinct mutants that all of them are kept for evaluation; they are left out of
     training, and have no threshold.
@@ -40,21 +74,22 @@ def draw(run: Run, classifier: Classifier, variables: Variables, operator: str, 
       classifier, variables: the target.
       operator: abbreviation.
       protocol: rate and filter.
+      exclude: digests of mutants that attacks were trained on.
     """
     testing: Any = run.config.testing
     mutate = build_mutation(run.config, operator, protocol.rate)
     images, labels = (array[: testing.num_validation_images] for array in run.dataset.validation)
 
-    def found(stream: str, num_mutants: int, exclude: tuple[str, ...]) -> population.Population:
+    def found(stream: str, num_mutants: int, exclude: Collection[str]) -> population.Population:
         key = stream_key(run.seed, "mutants", stream, operator, protocol.name)
         return population.qualified(
             classifier.apply, mutate, key, variables, images, labels, num_mutants, protocol.min_accuracy_ratio, exclude
         )
 
-    kappa, exclude = None, ()
+    kappa = None
     if operator not in LAYER_OPERATORS:
-        validation = found("validation", testing.num_validation_mutants, ())
-        exclude = validation.digests
+        validation = found("validation", testing.num_validation_mutants, exclude)
+        exclude = (*exclude, *validation.digests)
         if validation.num_mutants:
             decisions = population.predictions(classifier.apply, variables, images)
             votes = population.votes(classifier.apply, validation.variables, images)
