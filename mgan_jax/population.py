@@ -55,6 +55,12 @@ def sample(mutate: Mutation, key: Array, variables: Variables, num_mutants: int)
     return jax.vmap(mutate, in_axes=(0, None))(jax.random.split(key, num_mutants), variables)
 
 
+@partial(jax.jit, static_argnames="mutate")
+def made(mutate: Mutation, keys: Array, variables: Variables) -> Variables:
+    """The mutants of these keys [M], jitted: a tree like `variables`, every leaf with a leading axis M."""
+    return jax.vmap(mutate, in_axes=(0, None))(keys, variables)
+
+
 def evaluate(
     apply_fn: ApplyFn,
     mutants: Variables,
@@ -146,9 +152,6 @@ def digest(variables: Variables) -> str:
     return digests(jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables))[0]
 
 
-_sample = jax.jit(sample, static_argnums=(0, 3))
-
-
 @partial(jax.jit, static_argnames=("apply_fn",))
 def _accuracies(apply_fn: ApplyFn, mutants: Variables, images: Array, labels: Array) -> Array:
     return evaluate(apply_fn, mutants, images, lambda logits: (logits.argmax(-1) == labels).mean())
@@ -200,7 +203,7 @@ def qualified(
     seen, kept, names = {digest(variables), *exclude}, [], []
     tried = passed = stale = 0
     while len(names) < num_mutants and tried < 100 * num_mutants and stale < 10:
-        mutants = _sample(mutate, jax.random.fold_in(key, tried), variables, batch)
+        mutants = made(mutate, jax.random.split(jax.random.fold_in(key, tried), batch), variables)
         drawn = digests(mutants)
         if not verdicts.keys() >= set(drawn):
             good = np.ones(batch, bool)

@@ -1,6 +1,5 @@
 """Mutation testing of all attacks of a run: the rows of its tables."""
 
-from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ def measure(
     test: Split,
     made: dict[tuple[str, str | None], np.ndarray],
     judged: bool = True,
-    trained: Callable[..., Collection[str]] = lambda operator, protocol: (),
+    trained: populations.Trained = populations.nothing,
 ) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
     """All rows: one a (attack, operator, protocol), and one an attack for what needs no mutants.
 
@@ -28,7 +27,7 @@ def measure(
       test: clean images and their labels.
       made: {(attack, trained_on): adversarial images}.
       judged: whether nearest neighbours among the training images are asked what they see.
-      trained: `trained(operator, protocol)`, digests of mutants that attacks were trained on, which are not used.
+      trained: tells the mutants that attacks were trained on, which are not used.
 
     Returns:
       (rows, label change rates as `report.material.Material.lcr`).
@@ -76,7 +75,7 @@ def measure(
 
 def test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained):
     """Rows and label change rates of all attacks under the mutants of one operator and protocol."""
-    tested = populations.draw(run, classifier, variables, operator, protocol, trained(operator, protocol))
+    tested = populations.draw(run, classifier, variables, operator, protocol, trained)
     clean_votes = populations.votes(classifier, tested, clean.images)
     facts = {
         "operator": operator,

@@ -1,6 +1,6 @@
 """The mutants of an experiment: one population an operator, protocol and stream, no mutant in two streams."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,10 +14,18 @@ from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.testing import Protocol, kappa_of
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.training import loop
-from mgan_jax.types import Classifier, Variables
+from mgan_jax.types import Classifier, Mutation, Variables
 
 LAYER_OPERATORS = ("LD", "LA", "AFR")
-BATCH = 100
+BATCH = 50
+
+Trained = Callable[[str, Protocol, Mutation], Collection[str]]
+"""`trained(operator, protocol, mutate)`: digests of mutants that attacks were trained on."""
+
+
+def nothing(operator: str, protocol: Protocol, mutate: Mutation) -> tuple[str, ...]:
+    """No attack was trained on any mutant."""
+    return ()
 
 
 class Tested(NamedTuple):
@@ -36,13 +44,18 @@ class Tested(NamedTuple):
     kappa: float | None
 
 
-def training_digests(run: Run, variables: Variables, operator: str, protocol: Protocol) -> tuple[str, ...]:
-    """Content of all mutants of an operator under a protocol that MGANs of this run were trained on, drawn once more."""
+def training_digests(run: Run, variables: Variables, operator: str, protocol: Protocol, mutate: Mutation) -> tuple[str, ...]:
+    """Content of all mutants that MGANs of this run were trained on, drawn once more.
+
+    Args:
+      run: the seed.
+      variables: the target's.
+      operator, protocol: whose mutants.
+      mutate: the operator at the protocol's rate; that of `draw`, so that both are one compiled program.
+    """
     settings, found = run.config.attacks.get("mgan"), []
     if settings is None or not settings.arguments.get("beta", 1.0):
         return ()
-    mutate = build_mutation(run.config, operator, protocol.rate)
-    make = jax.jit(lambda keys, variables: jax.lax.map(lambda key: mutate(key, variables), keys))
     num_mutants, redraw_every = (
         settings.arguments.get(name, default) for name, default in (("num_mutants", 8), ("redraw_every", 1))
     )
@@ -55,16 +68,16 @@ def training_digests(run: Run, variables: Variables, operator: str, protocol: Pr
         key = stream_key(run.seed, stage_name("mgan", trained_on), "steps")
         indices, keys = jax.vmap(partial(drawn, key, num_mutants=num_mutants, num_operators=len(pairs)))(draws)
         keys = keys[np.asarray(indices) == pairs.index((operator, protocol.name))]
-        size = min(BATCH, len(keys))
+        size = min(BATCH, run.config.testing.num_mutants)
         for start in range(0, len(keys), size):
-            found += population.digests(make(keys[np.arange(start, start + size) % len(keys)], variables))
+            found += population.digests(population.made(mutate, keys[np.arange(start, start + size) % len(keys)], variables))
     return tuple(dict.fromkeys(found))
 
 
 def draw(
-    run: Run, classifier: Classifier, variables: Variables, operator: str, protocol: Protocol, exclude: Collection[str] = ()
+    run: Run, classifier: Classifier, variables: Variables, operator: str, protocol: Protocol, trained: Trained = nothing
 ) -> Tested:
-    """Validation mutants first, for SPRT's threshold, then evaluation mutants, none of which is among them or the excluded.
+    """Validation mutants first, for SPRT's threshold, then evaluation mutants, none of which is among them or was trained on.
 
     The layer operators have so few distinct mutants that all of them are kept for evaluation; they are left out of
     training, and have no threshold.
@@ -74,7 +87,7 @@ def draw(
       classifier, variables: the target.
       operator: abbreviation.
       protocol: rate and filter.
-      exclude: digests of mutants that attacks were trained on.
+      trained: digests of mutants that attacks were trained on.
     """
     testing: Any = run.config.testing
     mutate = build_mutation(run.config, operator, protocol.rate)
@@ -86,7 +99,7 @@ def draw(
             classifier.apply, mutate, key, variables, images, labels, num_mutants, protocol.min_accuracy_ratio, exclude
         )
 
-    kappa = None
+    kappa, exclude = None, trained(operator, protocol, mutate)
     if operator not in LAYER_OPERATORS:
         validation = found("validation", testing.num_validation_mutants, exclude)
         exclude = (*exclude, *validation.digests)

@@ -33,7 +33,7 @@ def run_of(images):
     return Run(CONFIG, None, 0, Dataset(split, split, split, 10, (8, 8, 1), tuple("0123456789")), None)
 
 
-def test_the_mutants_of_a_training_are_known_by_their_content(monkeypatch, target, images):
+def test_the_mutants_of_a_training_are_known_by_their_content(target, images):
     classifier, variables = target
     seen = set()
 
@@ -58,10 +58,9 @@ def test_the_mutants_of_a_training_are_known_by_their_content(monkeypatch, targe
         for step in range(4):
             loss(state["generator"], state, stream_key(0, "mgan", "steps"), step, variables, *images)
         jax.effects_barrier()
-        monkeypatch.setattr(populations, "build_mutation", marked)
         found = [
-            populations.training_digests(run_of(images), variables, operator, Protocol(name, 0.1, 0.0))
-            for operator, name in pairs
+            populations.training_digests(run_of(images), variables, operator, Protocol(name, 0.1, 0.0), mutate)
+            for (operator, name), mutate in zip(pairs, mutations, strict=True)
         ]
     expected = {population.digest({**variables, "mark": np.asarray(mark, np.uint32)}) for mark in seen}
     assert len(expected) == 14 and {name for names in found for name in names} == expected
@@ -73,6 +72,6 @@ def test_what_was_trained_on_or_validated_with_is_not_used_in_evaluation(target,
     right = population.predictions(classifier.apply, variables, images[0])
     run, protocol = run_of((images[0], right)), Protocol("unfiltered", 0.1, 0.0)
     free = populations.draw(run, classifier, variables, "WS", protocol).found
-    kept = populations.draw(run, classifier, variables, "WS", protocol, free.digests[:2]).found
+    kept = populations.draw(run, classifier, variables, "WS", protocol, lambda *of: free.digests[:2]).found
     assert not set(kept.digests) & set(free.digests[:2])
     assert set(free.digests[2:]) < set(kept.digests) and kept.num_mutants == 4
