@@ -61,7 +61,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
         config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
         generator = {"learning_rate": 2e-3, "batch_size": 50}
-        epochs = {"advgan": 25, "mgan": 40, "advgan_margin": 25}
+        epochs = {"advgan": 25, "mgan": 34, "advgan_margin": 15}
         advgan = {"alpha": 0.1}
         confident = {"alpha": 0.1, "hinge": "reach"}
         mgan = {
