@@ -31,7 +31,7 @@ def attacked(name, epsilon, target, images, key=1):
 
 
 def learned(factory, apply_fn, epsilon, **more):
-    made = factory(apply_fn, generator(epsilon), discriminator(), **more)
+    made = factory(apply_fn, generator(epsilon, (4, 8), 1), discriminator((4, 8)), **more)
     return jax.tree_util.Partial(made.attack, made.init(jax.random.key(5), (8, 8, 1)))
 
 

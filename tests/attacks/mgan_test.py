@@ -23,13 +23,13 @@ def one_step(attack, target, images, step=1, state=None):
 
 def attack_of(target, factory=mgan, **arguments):
     more = {"mutations": [gaussian_fuzzing(0.5)]} if factory is mgan else {}
-    return factory(target[0].apply, generator(0.3), discriminator(), **{**more, **arguments})
+    return factory(target[0].apply, generator(0.3, (4, 8), 1), discriminator((4, 8)), **{**more, **arguments})
 
 
 def test_beta_zero_is_advgan_exactly(target, images):
     classifier, variables = target
     images, labels = images
-    networks = generator(0.3), discriminator()
+    networks = generator(0.3, (4, 8), 1), discriminator((4, 8))
     plain, zero = advgan(classifier.apply, *networks), mgan(classifier.apply, *networks, [gaussian_fuzzing()], beta=0.0)
     with jax.debug_key_reuse(False):
         states = [attack.init(jax.random.key(2), (8, 8, 1)) for attack in (plain, zero)]
@@ -45,7 +45,7 @@ def test_l_mutate_is_what_a_loop_over_its_mutants_gives(target, images):
     classifier, variables = target
     images, labels = images
     operators = [gaussian_fuzzing(0.5), gaussian_fuzzing(0.9)]
-    attack = mgan(classifier.apply, generator(0.3), discriminator(), operators, beta=2.0, num_mutants=3)
+    attack = mgan(classifier.apply, generator(0.3, (4, 8), 1), discriminator((4, 8)), operators, beta=2.0, num_mutants=3)
     state = attack.init(jax.random.key(2), (8, 8, 1))
     with jax.debug_key_reuse(False):
         _, done = attack.generator_loss(state["generator"], state, jax.random.key(3), 1, variables, images, labels)
@@ -62,7 +62,9 @@ def test_l_mutate_is_what_a_loop_over_its_mutants_gives(target, images):
 def test_mutants_are_drawn_afresh_every_step_or_as_often_as_asked(redraw_every, same, target, images):
     classifier, variables = target
     images, labels = images
-    attack = mgan(classifier.apply, generator(0.3), discriminator(), [gaussian_fuzzing(0.9)], redraw_every=redraw_every)
+    attack = mgan(
+        classifier.apply, generator(0.3, (4, 8), 1), discriminator((4, 8)), [gaussian_fuzzing(0.9)], redraw_every=redraw_every
+    )
     state = attack.init(jax.random.key(2), (8, 8, 1))
     with jax.debug_key_reuse(False):
         arguments = (state["generator"], state, jax.random.key(3))
