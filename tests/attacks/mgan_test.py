@@ -34,7 +34,9 @@ def test_beta_zero_is_advgan_exactly(target, images):
     with jax.debug_key_reuse(False):
         states = [attack.init(jax.random.key(2), (8, 8, 1)) for attack in (plain, zero)]
         gradients = [
-            jax.grad(attack.generator_loss, has_aux=True)(s["generator"], s, jax.random.key(3), 0, variables, images, labels)[0]
+            jax.jit(jax.grad(attack.generator_loss, has_aux=True))(
+                s["generator"], s, jax.random.key(3), 0, variables, images, labels
+            )[0]
             for attack, s in zip((plain, zero), states, strict=True)
         ]
     jax.tree.map(np.testing.assert_array_equal, *states)
@@ -48,7 +50,7 @@ def test_l_mutate_is_what_a_loop_over_its_mutants_gives(target, images):
     attack = mgan(classifier.apply, generator(0.3, (4, 8), 1), discriminator((4, 8)), operators, beta=2.0, num_mutants=3)
     state = attack.init(jax.random.key(2), (8, 8, 1))
     with jax.debug_key_reuse(False):
-        _, done = attack.generator_loss(state["generator"], state, jax.random.key(3), 1, variables, images, labels)
+        _, done = jax.jit(attack.generator_loss)(state["generator"], state, jax.random.key(3), 1, variables, images, labels)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(3), 1), 3)
         losses = []
         for i, key in enumerate(keys):
@@ -68,7 +70,8 @@ def test_mutants_are_drawn_afresh_every_step_or_as_often_as_asked(redraw_every, 
     state = attack.init(jax.random.key(2), (8, 8, 1))
     with jax.debug_key_reuse(False):
         arguments = (state["generator"], state, jax.random.key(3))
-        steps = [attack.generator_loss(*arguments, step, variables, images, labels)[1] for step in (0, 1)]
+        loss = jax.jit(attack.generator_loss)
+        steps = [loss(*arguments, step, variables, images, labels)[1] for step in (0, 1)]
     values = [float(step.metrics["mutate_loss"]) for step in steps]
     assert (values[0] == values[1]) == same
 
