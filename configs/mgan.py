@@ -61,7 +61,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
         config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
         generator = {"learning_rate": 2e-3, "batch_size": 50}
-        epochs = {"advgan": 22, "mgan": 40, "advgan_margin": 15}
+        epochs = {"advgan": 22, "mgan": 40, "advgan_margin": 25}
         advgan = {"alpha": 0.1}
         confident = {"alpha": 0.1, "hinge": "reach"}
         mgan = {
@@ -81,7 +81,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "mgan": training(epochs["mgan"], **generator, trained_on=("all",), arguments=mgan),
         "advgan_margin": training(epochs["advgan_margin"], **generator, arguments=confident),
         "pgd": {"arguments": pgd},
-        "pgd_mutants": {"arguments": {**pgd, "beta": 1.0, "num_mutants": 4 if variant == "mnist" else 2, "kappa": 3.0}},
+        "pgd_mutants": {"arguments": {**pgd, "beta": 1.0, "num_mutants": 4, "kappa": 3.0}},
     })  # fmt: skip
     if variant == "mnist":
         config.attacks.mgan.learning_rate = 2e-3

@@ -117,6 +117,28 @@ def test_operators_by_hand_on_two_neurons():
     np.testing.assert_array_equal(shuffled["bias"], layer["bias"])
 
 
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_shuffled_weights_stay_with_their_neuron_and_every_order_is_equally_likely(per_layer):
+    variables = {"params": {
+        "narrow": {"kernel": jnp.arange(8.0).reshape(2, 4)},
+        "output": {"kernel": jnp.arange(100.0, 115.0).reshape(5, 3)},
+    }}  # fmt: skip
+    mutants = population.sample(
+        build("mutation", "weight_shuffling", rate=0.5, per_layer=per_layer), jax.random.key(0), variables, 4000
+    )["params"]
+    for name in ("narrow", "output"):
+        before, after = np.asarray(variables["params"][name]["kernel"]), np.asarray(mutants[name]["kernel"])
+        np.testing.assert_array_equal(np.sort(after, axis=1), np.broadcast_to(before, after.shape))
+        number = {"narrow": 2, "output": 1}[name] if per_layer else 3 * before.shape[1] / 7
+        each = (after != before).any(1).mean(0) / (number / before.shape[1])
+        moved = 1 - 1 / np.prod(range(1, len(before) + 1))
+        np.testing.assert_allclose(each, moved, atol=0.06)
+    column = np.asarray(mutants["output"]["kernel"])[:, :, 0]
+    places = (column[(column != 100 + 3 * np.arange(5)).any(1)] - 100) / 3
+    shares = np.stack([(places == value).mean(0) for value in range(5)])
+    np.testing.assert_allclose(shares, 0.2, atol=0.04)
+
+
 def test_neuron_switch_is_one_cycle_of_the_right_length_and_pairs_in_the_whole_network():
     kernel = jnp.arange(40.0).reshape(1, 40)
     variables = {"params": {"hidden": {"kernel": kernel}, "output": {"kernel": jnp.ones((40, 10))}}}
