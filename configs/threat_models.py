@@ -18,9 +18,8 @@ def get_config(variant: str = "digits"):
     if variant == "mnist":
         config.attacks.mgan.epochs = 3
     config.attacks.mgan.trained_on = ("all", *(f"without {operator}" for operator in ("GF", "WS", "NEB", "NAI", "NS")))
-    config.skip = ("advgan_margin", "pgd_mutants")
     config.threats = ConfigDict({
-        "attacks": ("advgan", "mgan", "pgd"),
+        "attacks": ("advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants"),
         "rates": (0.01, 0.02, 0.2),
         "targets": {"another seed": {}, "lenet": {"name": "lenet"}},
     })  # fmt: skip

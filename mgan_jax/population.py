@@ -52,7 +52,7 @@ def sample(mutate: Mutation, key: Array, variables: Variables, num_mutants: int)
     """
     if num_mutants < 1:
         raise ValueError(f"num_mutants is {num_mutants}; mutation testing needs at least one mutant")
-    return jax.vmap(mutate, in_axes=(0, None))(jax.random.split(key, num_mutants), variables)
+    return made(mutate, jax.random.split(key, num_mutants), variables)
 
 
 @partial(jax.jit, static_argnames="mutate")

@@ -11,10 +11,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 @pytest.fixture(scope="session")
 def target():
-    """An untrained cnn for 8 x 8 images and its variables."""
-    from mgan_jax.models.cnn import cnn
+    """An untrained mlp for 8 x 8 images, which compiles in no time, and its variables."""
+    from mgan_jax.models.mlp import mlp
 
-    classifier = cnn((8, 8, 1), 10)
+    classifier = mlp((8, 8, 1), 10, (16,))
     return classifier, classifier.init(jax.random.key(0))
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMOKE = ["--config=configs/smoke.py", "--config.testing.operators=('NAI',)"]
+SMALL = ["--config.target.name=mlp", "--config.testing.operators=('NAI',)"]
+SMOKE = ["--config=configs/smoke.py", *SMALL, "--config.skip=('advgan_margin','pgd_mutants')", "--config.generator.widths=(4,8)",
+         "--config.generator.num_residual_blocks=1", "--config.discriminator.widths=(4,8)"]  # fmt: skip
 
 
 def call(*arguments):
@@ -98,7 +100,7 @@ def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_ru
         assert np.abs(stored["images_mgan"] - stored["clean"]).max() <= 0.3 + 1e-6
     assert list((whole / "events" / "mgan").glob("events.out.tfevents.*"))
 
-    asked = ("--config=configs/mutation_testing.py:smoke", f"--config.images={whole / 'adversarial.npz'}")
+    asked = ("--config=configs/mutation_testing.py:smoke", *SMALL, f"--config.images={whole / 'adversarial.npz'}")
     one_line(call(*asked, f"--workdir={tmp_path / 'tested'}"), 1, "images_pgd", "--config.array")
     tested = call(*asked, "--config.array=images_pgd", f"--workdir={tmp_path / 'tested'}")
     assert tested.returncode == 0, tested.stderr

@@ -170,7 +170,8 @@ def mgan(
         up, down = jnp.maximum(betas, 0.0)[indices], jnp.maximum(-betas, 0.0)[indices]
         mutate_loss = ramp * (weights * (up * disagreements + down * agreements)).sum() / total
         one_hot = jax.nn.one_hot(indices, len(operators))
-        adapted = next_balance(state["balance"], step, weights, flips, normal_flips, one_hot)
+        # Where nothing is fooled there is no label change rate, rather than one of 0.
+        adapted = next_balance(state["balance"], step, weights * fooled.any(), flips, normal_flips, one_hot)
         metrics = {
             **done.metrics,
             "loss": loss + mutate_loss,

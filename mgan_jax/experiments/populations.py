@@ -1,5 +1,6 @@
 """The mutants of an experiment: one population an operator, protocol and stream, no mutant in two streams."""
 
+import inspect
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from mgan_jax import population
-from mgan_jax.attacks.mgan import drawn
+from mgan_jax.attacks.mgan import drawn, mgan
 from mgan_jax.experiments.crafting import stage_name, training_operators
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.testing import Protocol, kappa_of
@@ -56,9 +57,8 @@ def training_digests(run: Run, variables: Variables, operator: str, protocol: Pr
     settings, found = run.config.attacks.get("mgan"), []
     if settings is None or not settings.arguments.get("beta", 1.0):
         return ()
-    num_mutants, redraw_every = (
-        settings.arguments.get(name, default) for name, default in (("num_mutants", 8), ("redraw_every", 1))
-    )
+    defaults = {name: parameter.default for name, parameter in inspect.signature(mgan).parameters.items()}
+    num_mutants, redraw_every = (settings.arguments.get(name, defaults[name]) for name in ("num_mutants", "redraw_every"))
     total = loop.num_steps(settings.epochs, len(run.dataset.train.labels), settings.batch_size, settings.chunk_size)
     draws = np.arange(-(-total // redraw_every))
     for trained_on in settings.trained_on:

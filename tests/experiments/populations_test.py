@@ -51,7 +51,7 @@ def test_the_mutants_of_a_training_are_known_by_their_content(target, images):
     pairs = [(operator, name) for name in CONFIG.protocols for operator in WEIGHT_OPERATORS]
     mutations = [marked(CONFIG, operator, CONFIG.protocols[name].rate) for operator, name in pairs]
     arguments = CONFIG.attacks.mgan.arguments
-    attack = mgan(apply_fn, generator(0.3), discriminator(), mutations, **arguments)
+    attack = mgan(apply_fn, generator(0.3, (4, 8), 1), discriminator((4, 8)), mutations, **arguments)
     state = attack.init(jax.random.key(2), (8, 8, 1))
     loss = jax.jit(attack.generator_loss)
     with jax.debug_key_reuse(False):
