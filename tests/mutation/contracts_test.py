@@ -118,7 +118,7 @@ def test_operators_by_hand_on_two_neurons():
 
 
 @pytest.mark.parametrize("per_layer", [False, True])
-def test_shuffled_weights_stay_with_their_neuron_and_every_order_is_equally_likely(per_layer):
+def test_shuffled_weights_stay_with_their_neuron_and_every_place_is_equally_likely(per_layer):
     variables = {"params": {
         "narrow": {"kernel": jnp.arange(8.0).reshape(2, 4)},
         "output": {"kernel": jnp.arange(100.0, 115.0).reshape(5, 3)},
