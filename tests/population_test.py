@@ -1,32 +1,12 @@
 """Sampling, qualifying and voting, against loops."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgan_jax import population
+from mgan_jax import engine, population
 from mgan_jax.build import build
 from mgan_jax.models.cnn import cnn
-
-
-def test_votes_equal_a_loop_over_mutants_whatever_the_batch_and_method(target):
-    classifier, variables = target
-    images = jax.random.uniform(jax.random.key(0), (7, 8, 8, 1))
-    mutants = population.sample(build("mutation", "weight_shuffling", rate=0.3), jax.random.key(1), variables, 4)
-    expected = [classifier.apply(jax.tree.map(lambda x, i=i: x[i], mutants), images).argmax(-1) for i in range(4)]
-    for method in ("map", "vmap"):
-        for batch_size in (3, 7, 50):
-            found = population.votes(classifier.apply, mutants, images, batch_size, method)
-            np.testing.assert_array_equal(found, np.stack(expected))
-
-
-def test_predictions_and_logits_of_one_image(target):
-    classifier, variables = target
-    images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))
-    logits = population.logits(classifier.apply, variables, images)
-    np.testing.assert_allclose(logits, classifier.apply(variables, images), rtol=1e-5, atol=1e-5)
-    assert population.predictions(classifier.apply, variables, images).shape == (1,)
 
 
 def test_digests_compare_content_and_not_keys():
@@ -41,8 +21,8 @@ def test_qualified_mutants_are_distinct_keep_accuracy_and_leave_out_other_stream
     images, labels = data.validation
     mutate = build("mutation", "neuron_activation_inverse", rate=0.1)
     first = population.qualified(classifier.apply, mutate, jax.random.key(0), variables, images, labels, 6, 0.9)
-    accuracy = (population.predictions(classifier.apply, variables, images) == labels).mean()
-    kept = (population.votes(classifier.apply, first.variables, images) == labels).mean(1)
+    accuracy = (engine.predictions(classifier.apply, variables, images) == labels).mean()
+    kept = (population.votes(classifier.apply, first, images) == labels).mean(1)
     assert first.num_mutants == len(set(first.digests)) == 6
     assert (kept >= 0.9 * accuracy - 1e-9).all()
     assert first.tried >= 6
@@ -83,14 +63,18 @@ def test_zero_mutants_are_refused(number, target):
         population.sample(build("mutation", "weight_shuffling"), jax.random.key(0), variables, number)
 
 
-def test_one_trace_serves_many_batches(target):
-    classifier, variables = target
-    traces = []
+def test_mutants_are_made_again_from_their_keys_in_blocks(trained):
+    classifier, variables, data = trained
+    mutate = build("mutation", "weight_shuffling", rate=0.1)
+    found = population.qualified(classifier, mutate, jax.random.key(0), variables, *data.validation, 7, 0.9)
+    assert population.digests(found.variables) == found.digests
+    whole = engine.votes(classifier, found.variables, data.test.images[:30], variables)
+    np.testing.assert_array_equal(population.votes(classifier, found, data.test.images[:30]), whole)
+    assert [len(jax.tree.leaves(block)[0]) for block in found.blocks(3)] == [3, 3, 3]
+    np.testing.assert_array_equal(population.votes(classifier, found, data.test.images[:30], block_size=3), whole)
 
-    def counted(v, x):
-        traces.append(x.shape)
-        return classifier.apply(v, x)
 
-    mutants = population.sample(build("mutation", "weight_shuffling"), jax.random.key(1), variables, 2)
-    population.votes(counted, mutants, jnp.zeros((11, 8, 8, 1)), 4)
-    assert traces == [(4, 8, 8, 1)]
+def test_no_mutants_no_votes(trained):
+    classifier, variables, data = trained
+    found = population.qualified(classifier, lambda key, v: v, jax.random.key(0), variables, *data.validation, 3, 0.0)
+    assert population.votes(classifier, found, data.test.images[:5]).shape == (0, 5)

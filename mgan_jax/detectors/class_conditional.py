@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax import population
+from mgan_jax import engine
 from mgan_jax.types import ApplyFn, Array, Detector, Variables
 
 
@@ -46,7 +46,7 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
         state = detector.fit(key, variables, images, labels)
         batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
         scores = jnp.concatenate([detector.score(variables, state, batch) for batch in batches])
-        decisions = population.predictions(apply_fn, variables, np.asarray(images), batch_size)
+        decisions = engine.predictions(apply_fn, variables, np.asarray(images), batch_size)
         return {"detector": state, "scores": scores, "decisions": decisions}
 
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mgan_jax import population
+from mgan_jax import engine
 from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.types import ApplyFn, Array, Detector, Mutation, Variables
 
@@ -36,6 +36,6 @@ def soft_label_change_rate(
 
     def score(variables: Variables, state: Variables, images: Array) -> Array:
         logits = apply_fn(variables, images)
-        return population.evaluate(apply_fn, state, images, lambda mutant: divergence(logits, mutant), method).mean(0)
+        return engine.evaluate(apply_fn, state, images, lambda mutant: divergence(logits, mutant), method).mean(0)
 
     return Detector(sampler.fit, score)

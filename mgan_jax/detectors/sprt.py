@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.scipy.stats import norm
 
-from mgan_jax import population
+from mgan_jax import engine
 from mgan_jax.detectors.label_change_rate import label_change_rate
-from mgan_jax.types import ApplyFn, Array, Detector, Mutation, Variables
+from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Mutation, Variables
 
 
 class Verdict(NamedTuple):
@@ -17,13 +17,13 @@ class Verdict(NamedTuple):
     Attributes:
       adversarial, normal: [N] bool; neither is set where the mutants did not suffice.
       used: [N] int32, mutants until the decision, or all of them.
-      log_ratio: [N] float32, the log ratio at the decision, or after all mutants.
+      log_ratio: [N] the log ratio at the decision, or after all mutants.
     """
 
-    adversarial: Array
-    normal: Array
-    used: Array
-    log_ratio: Array
+    adversarial: np.ndarray
+    normal: np.ndarray
+    used: np.ndarray
+    log_ratio: np.ndarray
 
 
 def threshold(normal_flips: np.ndarray, mu: float = 1.0, confidence: float = 0.99) -> float:
@@ -36,7 +36,9 @@ def threshold(normal_flips: np.ndarray, mu: float = 1.0, confidence: float = 0.9
     return float(mu * (rates.mean() + half_width))
 
 
-def sequential_test(flips: Array, kappa: float, alpha: float = 0.05, beta: float = 0.05, delta_ratio: float = 0.1) -> Verdict:
+def sequential_test(
+    flips: np.ndarray, kappa: float, alpha: float = 0.05, beta: float = 0.05, delta_ratio: float = 0.1
+) -> Verdict:
     """Tests p >= p1 = kappa + delta against p <= p0 = kappa - delta on all images at once, after every mutant.
 
     After n mutants of which z flip, log ratio = z log(p1 / p0) + (n - z) log((1 - p1) / (1 - p0)); adversarial from
@@ -69,19 +71,70 @@ def check(kappa: float, alpha: float, beta: float, delta_ratio: float) -> None:
         raise ValueError(f"kappa is {kappa}: the rates {p0} and {p1} it tests must lie between 0 and 1")
 
 
-def _decide(flips: Array, kappa: Array | float, alpha: float, beta: float, delta_ratio: float) -> Verdict:
+def _decide(
+    flips: np.ndarray, kappa: float, alpha: float, beta: float, delta_ratio: float, flipped: np.ndarray | int = 0, used: int = 0
+) -> Verdict:
+    """The test continued by [M, N] flips after `used` mutants of which `flipped` [N] changed the label."""
     p1, p0 = kappa * (1 + delta_ratio), kappa * (1 - delta_ratio)
-    gain = jnp.where(jnp.asarray(flips, bool), jnp.log(p1 / p0), jnp.log((1 - p1) / (1 - p0)))
-    log_ratios = jnp.cumsum(gain, axis=0)
+    z = flipped + np.cumsum(np.asarray(flips, bool), axis=0)
+    n = used + np.arange(1, len(z) + 1)[:, None]
+    log_ratios = z * np.log(p1 / p0) + (n - z) * np.log((1 - p1) / (1 - p0))
     above, below = log_ratios >= np.log((1 - beta) / alpha), log_ratios <= np.log(beta / (1 - alpha))
     decided = above | below
-    last = jnp.where(decided.any(0), decided.argmax(0), flips.shape[0] - 1)
-    at = lambda values: jnp.take_along_axis(values, last[None], axis=0)[0]  # noqa: E731
-    return Verdict(at(above), at(below), last.astype(jnp.int32) + 1, at(log_ratios))
+    last = np.where(decided.any(0), decided.argmax(0), len(z) - 1)
+    at = lambda values: np.take_along_axis(values, last[None], axis=0)[0]  # noqa: E731
+    return Verdict(at(above), at(below), used + last.astype(np.int32) + 1, at(log_ratios))
+
+
+def stopping_test(
+    network: ApplyFn | Classifier,
+    variables: Variables,
+    mutants: Variables,
+    images: Array,
+    kappa: float,
+    alpha: float = 0.05,
+    beta: float = 0.05,
+    delta_ratio: float = 0.1,
+    block: int = 16,
+    **how,
+) -> Verdict:
+    """`sequential_test` that evaluates no more mutants than it needs: an image that is decided leaves.
+
+    Args:
+      network: as in `engine.outputs`.
+      variables: the network's own.
+      mutants: tree with a leading axis M, in the order in which they are used.
+      images: [N, H, W, C].
+      kappa, alpha, beta, delta_ratio: as in `sequential_test`.
+      block: mutants between two looks at who is decided; the verdict does not depend on it.
+      **how: of `engine.outputs`.
+
+    Raises:
+      ValueError: as `sequential_test`.
+    """
+    check(kappa, alpha, beta, delta_ratio)
+    number, size = len(jax.tree.leaves(mutants)[0]), min(how.pop("batch_size", 100), len(images))
+    decisions, flipped = engine.predictions(network, variables, images), np.zeros(len(images), int)
+    verdict = Verdict(*(np.zeros(len(images), dtype) for dtype in (bool, bool, np.int32, float)))
+    active = np.arange(len(images))
+    for start in range(0, number, block):
+        part = jax.tree.map(lambda leaf, start=start: leaf[np.arange(start, start + block) % number], mutants)
+        # Whole batches of equal size, so that one program serves however few images are left.
+        rows = np.resize(active, -(-len(active) // size) * size)
+        votes = engine.votes(network, part, images[rows], variables, batch_size=size, **how)
+        flips = votes[: number - start, : len(active)] != decisions[active]
+        found = _decide(flips, kappa, alpha, beta, delta_ratio, flipped[active], start)
+        for whole, values in zip(verdict, found, strict=True):
+            whole[active] = values
+        flipped[active] += flips.sum(0)
+        active = active[~(found.adversarial | found.normal)]
+        if not len(active):
+            break
+    return verdict
 
 
 def sprt(
-    apply_fn: ApplyFn,
+    network: ApplyFn | Classifier,
     mutate: Mutation,
     num_mutants: int = 500,
     min_accuracy_ratio: float = 0.9,
@@ -91,10 +144,10 @@ def sprt(
     delta_ratio: float = 0.1,
     method: str = "auto",
 ) -> Detector:
-    """The sequential test as a detector: `score` is the log ratio at the decision.
+    """The sequential test as a detector: `score` is the log ratio at the decision; it runs on the host, not under `jax.jit`.
 
     Args:
-      apply_fn, mutate, num_mutants, min_accuracy_ratio, method: as in `label_change_rate`.
+      network, mutate, num_mutants, min_accuracy_ratio, method: as in `label_change_rate`.
       mu: factor of the threshold, see `threshold`.
       alpha, beta, delta_ratio: as in `sequential_test`.
 
@@ -102,19 +155,18 @@ def sprt(
       A `Detector`; the state is `{'mutants': tree, 'kappa': []}`. An image is called adversarial where the score is at
       least log((1 - beta) / alpha).
     """
-    sampler = label_change_rate(apply_fn, mutate, num_mutants, min_accuracy_ratio, method)
+    sampler = label_change_rate(network, mutate, num_mutants, min_accuracy_ratio, method)
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict:
         mutants = sampler.fit(key, variables, images, labels)
-        votes = population.votes(apply_fn, mutants, images, method=method)
-        decisions = population.predictions(apply_fn, variables, images)
+        votes = engine.votes(network, mutants, images, variables, method=method)
+        decisions = engine.predictions(network, variables, images)
         kappa = threshold((votes != decisions)[:, decisions == np.asarray(labels)], mu)
         check(kappa, alpha, beta, delta_ratio)
         return {"mutants": mutants, "kappa": kappa}
 
-    def score(variables: Variables, state: dict, images: Array) -> Array:
-        decisions = apply_fn(variables, images).argmax(-1)
-        labels = population.evaluate(apply_fn, state["mutants"], images, lambda logits: logits.argmax(-1), method)
-        return _decide(labels != decisions[None], state["kappa"], alpha, beta, delta_ratio).log_ratio
+    def score(variables: Variables, state: dict, images: Array) -> np.ndarray:
+        numbers = float(state["kappa"]), alpha, beta, delta_ratio
+        return stopping_test(network, variables, state["mutants"], images, *numbers, method=method).log_ratio
 
     return Detector(fit, score)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import population, workdir
+from mgan_jax import engine, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments import reads
 from mgan_jax.experiments.data import test_images
@@ -144,7 +144,7 @@ def generative(
 def mean_margin(run: Run, classifier: Classifier, variables: Variables, attack: GenerativeAttack, state: dict) -> float:
     """Mean logit margin of the target's decisions on an attack's validation images: its confidence."""
     images = run.dataset.validation.images[: run.config.testing.num_validation_images]
-    logits = population.logits(classifier.apply, variables, perturbed(attack, state, images))
+    logits = engine.logits(classifier.apply, variables, perturbed(attack, state, images))
     return float(margin(logits, logits.argmax(-1)).mean())
 
 

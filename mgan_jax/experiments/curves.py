@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import population, workdir
+from mgan_jax import engine, population, workdir
 from mgan_jax.experiments import reads
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, perturbed
 from mgan_jax.experiments.streams import stream_key
@@ -38,8 +38,8 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     key = stream_key(run.seed, "mutants", "epsilon")
     sample = jax.jit(lambda key, v: population.sample(mutate, key, v, run.config.testing.num_validation_mutants))
     mutants = sample(key, variables)
-    decide = lambda x: population.predictions(classifier.apply, variables, x)  # noqa: E731
-    flips = lambda x, decisions: population.votes(classifier.apply, mutants, x) != decisions  # noqa: E731
+    decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
+    flips = lambda x, decisions: engine.votes(classifier, mutants, x, variables) != decisions  # noqa: E731
     clean = decide(images)
     normal = flips(images, clean)
     rows = []

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from scipy.special import softmax
 
-from mgan_jax import population, workdir
+from mgan_jax import engine, workdir
 from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import data_digest, load_data, test_images
@@ -39,7 +39,7 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
     run = Run(config, path, seed, dataset, start, data_digest(dataset))
     classifier, variables, history = train_target(run)
     whole = run.dataset.test
-    accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
+    accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
     test = test_images(run.dataset, config.testing.num_images)
     made, generators, histories = crafting.all_attacks(run, classifier, variables, test.images, test.labels)
     trained = partial(training_digests, run, variables)
@@ -60,7 +60,7 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         "epsilon_rows": curves,
         "threat_rows": loosened,
     }
-    probabilities = lambda images: softmax(population.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
+    probabilities = lambda images: softmax(engine.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
     clean = probabilities(test.images)
     adversarial = {}
     for (name, trained_on), images in made.items():

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import checkpoint, metrics, population, workdir
+from mgan_jax import checkpoint, engine, metrics, population, workdir
 from mgan_jax.datasets.split import checked
 from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
@@ -96,11 +96,11 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         one = Run(config, path, seeds[0], dataset, start, data_digest(dataset))
         classifier, variables, _ = train_target(one)
         whole = dataset.test
-        accuracy = float((population.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
+        accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
         test = test_images(dataset, config.testing.num_images)
-        clean = population.predictions(classifier.apply, variables, test.images)
+        clean = engine.predictions(classifier.apply, variables, test.images)
         correct = clean == test.labels
-        decisions = population.predictions(classifier.apply, variables, images)
+        decisions = engine.predictions(classifier.apply, variables, images)
         chosen = np.ones(len(images), bool) if labels is None else decisions != labels
         pairs = [
             (operator, testing.Protocol(name, protocol.rate, protocol.min_accuracy_ratio))
@@ -114,8 +114,8 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
             workdir.claim(path, stage, read, workdir.stage_path(path, stage))
             if workdir.load_stage(path, stage) is None:
                 tested = populations.draw(one, classifier, variables, operator, protocol)
-                normal = (populations.votes(classifier, tested, test.images) != clean)[:, correct]
-                flips = (populations.votes(classifier, tested, images) != decisions)[:, chosen]
+                normal = (population.votes(classifier, tested.found, test.images) != clean)[:, correct]
+                flips = (population.votes(classifier, tested.found, images) != decisions)[:, chosen]
                 row = {
                     "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
                     "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,

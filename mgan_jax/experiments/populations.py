@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mgan_jax import population
+from mgan_jax import engine, population
 from mgan_jax.attacks.mgan import drawn, mgan
 from mgan_jax.experiments.crafting import stage_name, training_operators
 from mgan_jax.experiments.streams import stream_key
@@ -96,7 +96,7 @@ def draw(
     def found(stream: str, num_mutants: int, exclude: Collection[str]) -> population.Population:
         key = stream_key(run.seed, "mutants", stream, operator, protocol.name)
         return population.qualified(
-            classifier.apply, mutate, key, variables, images, labels, num_mutants, protocol.min_accuracy_ratio, exclude
+            classifier, mutate, key, variables, images, labels, num_mutants, protocol.min_accuracy_ratio, exclude
         )
 
     kappa, exclude = None, trained(operator, protocol, mutate)
@@ -104,14 +104,7 @@ def draw(
         validation = found("validation", testing.num_validation_mutants, exclude)
         exclude = (*exclude, *validation.digests)
         if validation.num_mutants:
-            decisions = population.predictions(classifier.apply, variables, images)
-            votes = population.votes(classifier.apply, validation.variables, images)
+            decisions = engine.predictions(classifier.apply, variables, images)
+            votes = population.votes(classifier, validation, images)
             kappa = kappa_of(votes, decisions, decisions == np.asarray(labels))
     return Tested(operator, protocol, found("test", testing.num_mutants, exclude), kappa)
-
-
-def votes(classifier: Classifier, tested: Tested, images: np.ndarray) -> np.ndarray:
-    """Labels [M, N] of the mutants; [0, N] where there are none."""
-    if tested.found.num_mutants == 0:
-        return np.zeros((0, len(images)), np.int32)
-    return population.votes(classifier.apply, tested.found.variables, images)

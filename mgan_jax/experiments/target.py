@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mgan_jax import population, workdir
+from mgan_jax import engine, workdir
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import data_digest, load_data
 from mgan_jax.experiments.training import Run, train_target
@@ -28,7 +28,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
             one = Run(config, place, seed, dataset, start, data_digest(dataset))
             classifier, variables, history = train_target(one)
             images, labels = one.dataset.test
-            accuracy = float((population.predictions(classifier.apply, variables, images) == labels).mean())
+            accuracy = float((engine.predictions(classifier.apply, variables, images) == labels).mean())
             ends = range(config.log_every, len(history["loss"]) + 1, config.log_every)
             log = [
                 {"step": end, **{name: float(values[end - config.log_every : end].mean()) for name, values in history.items()}}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgan_jax import metrics, population
+from mgan_jax import engine, metrics
 from mgan_jax.detectors.sprt import sequential_test, threshold
 from mgan_jax.types import ApplyFn, Variables
 
@@ -28,7 +28,7 @@ class Subject(NamedTuple):
 
 def subject(apply_fn: ApplyFn, variables: Variables, images: np.ndarray) -> Subject:
     """Images with the target's decisions and margins."""
-    logits = population.logits(apply_fn, variables, images)
+    logits = engine.logits(apply_fn, variables, images)
     second, first = np.sort(logits, axis=-1)[:, -2:].T
     return Subject(images, logits.argmax(-1).astype(np.int32), first - second)
 

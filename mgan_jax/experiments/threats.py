@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax import metrics, population, workdir
+from mgan_jax import engine, metrics, population, workdir
 from mgan_jax.detectors.class_conditional import class_ranks
 from mgan_jax.detectors.soft_label_change_rate import divergence
 from mgan_jax.experiments import reads
@@ -62,7 +62,7 @@ def changed_targets(run: Run, test: Split, made: Made) -> list[dict]:
 def _changes(apply_fn, variables, mutants, images):
     logits = apply_fn(variables, images)
     flips = lambda mutant: mutant.argmax(-1) != logits.argmax(-1)  # noqa: E731
-    return population.evaluate(apply_fn, mutants, images, lambda mutant: (flips(mutant), divergence(logits, mutant)))
+    return engine.evaluate(apply_fn, mutants, images, lambda mutant: (flips(mutant), divergence(logits, mutant)))
 
 
 def changes(classifier: Classifier, variables: Variables, mutants: Variables, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def adapting_detectors(run: Run, classifier: Classifier, variables: Variables, t
     )
     if not found.num_mutants:
         return []
-    decide = lambda x: population.predictions(classifier.apply, variables, x)  # noqa: E731
+    decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
     changed = lambda x: changes(classifier, variables, found.variables, x)  # noqa: E731
     validation_decisions, clean_decisions = decide(images), decide(test.images)
     validation, clean = changed(images), changed(test.images)

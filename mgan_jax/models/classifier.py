@@ -13,20 +13,19 @@ from mgan_jax.types import Array, Classifier, Variables
 
 
 class Chain(nn.Module):
-    """Layers applied one after the other, batch first outside; `first` and `last` cut a piece out.
+    """Layers applied one after the other; `first` and `last` cut a piece out.
 
     Attributes:
-      layers: Linen modules with names of their own, or plain functions; all take and give the batch as the last axis.
+      layers: Linen modules with names of their own, or plain functions.
     """
 
     layers: Sequence[Callable[[Array], Array]]
     preserve_adopted_names: ClassVar[bool] = True
 
     def __call__(self, x: Array, first: int = 0, last: int | None = None) -> Array:
-        x = swap_batch(x)
         for layer in self.layers[first:last]:
             x = layer(x)
-        return swap_batch(x)
+        return x
 
 
 def draw_kernels(key: Array, variables: Variables) -> Variables:
@@ -63,10 +62,14 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
     """Turns an ordered chain {name: layer} into a `Classifier`; its features are what the last layer gets.
 
     Args:
-      layers: Linen modules, which get their name as parameter name, and plain functions; the last gives the logits and
-        is named `output`.
+      layers: Linen modules, which get their name as parameter name, and plain functions, the batch their last axis; the last
+        gives the logits and is named `output`.
       image_shape: (H, W, C).
+
+    Returns:
+      A `Classifier` of these stages between "batch_last" and "batch_first", which move that axis.
     """
+    layers = {"batch_last": swap_batch, **layers, "batch_first": swap_batch}
     chain = Chain(tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items()))
 
     def piece(first, last):
@@ -75,6 +78,6 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
     return Classifier(
         init=lambda key: initialise(key, chain, jnp.zeros((1, *image_shape))),
         apply=piece(0, None),
-        features=piece(0, len(layers) - 1),
+        features=lambda variables, x: swap_batch(piece(0, len(layers) - 2)(variables, x)),
         stages=tuple((name, piece(i, i + 1)) for i, name in enumerate(layers)),
     )

@@ -26,15 +26,19 @@ def swap_batch(x: Array) -> Array:
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _shifted(x: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1) -> list[Array]:
-    """For each tap of a kernel the pixels it reads, [C, *shape, B] of padded images [C, H, W, B]."""
-    rows, columns = (stride * (size - 1) + 1 for size in shape)
-    taps = [(i, j) for i in range(height) for j in range(width)]
-    return [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in taps]
-
-
 def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1) -> Array:
-    patches = jnp.stack(_shifted(images, shape, height, width, stride))
+    """For each tap of a kernel the pixels it reads, [taps C, *shape, B] of padded images [C, H, W, B].
+
+    A loop over the taps makes XLA finish the images first; of slices written out it computes what made them (bias, ReLU, pooling)
+    once for every tap.
+    """
+    rows, columns = (stride * (size - 1) + 1 for size in shape)
+    sizes = (images.shape[0], rows, columns, images.shape[-1])
+
+    def read(tap: Array) -> Array:
+        return lax.dynamic_slice(images, (0, tap // width, tap % width, 0), sizes)[:, ::stride, ::stride]
+
+    patches = lax.map(read, jnp.arange(height * width))
     return patches.reshape(-1, *patches.shape[2:])
 
 

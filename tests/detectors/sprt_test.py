@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from mgan_jax import engine, population
 from mgan_jax.detectors.label_change_rate import label_change_rate
-from mgan_jax.detectors.sprt import sequential_test, sprt, threshold
+from mgan_jax.detectors.sprt import sequential_test, sprt, stopping_test, threshold
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 
 
@@ -73,3 +74,26 @@ def test_a_filter_that_nothing_passes_is_one_clear_error(trained):
     detector = label_change_rate(classifier.apply, gaussian_fuzzing(rate=1.0, scale=50.0), 1, 1.0)
     with pytest.raises(ValueError, match="lower the mutation rate"):
         detector.fit(jax.random.key(0), variables, *data.validation)
+
+
+def test_stopping_early_gives_the_same_verdicts_and_takes_fewer_mutants(trained, monkeypatch):
+    classifier, variables, data = trained
+    images = np.concatenate([data.test.images[:30], np.random.default_rng(0).random((30, 8, 8, 1), np.float32)])
+    mutants = population.sample(gaussian_fuzzing(rate=0.5), jax.random.key(0), variables, 90)
+    votes, taken = engine.votes, []
+
+    def counted(network, part, rows, *arguments, **more):
+        taken.append(len(jax.tree.leaves(part)[0]) * len(rows))
+        return votes(network, part, rows, *arguments, **more)
+
+    flips = votes(classifier, mutants, images, variables) != engine.predictions(classifier, variables, images)
+    expected = sequential_test(flips, 0.3)
+    assert expected.adversarial.any() and expected.normal.any()
+    monkeypatch.setattr(engine, "votes", counted)
+    for block in (1, 7, 100):
+        taken.clear()
+        found = stopping_test(classifier, variables, mutants, images, 0.3, block=block, batch_size=20)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        if block < 90:
+            assert sum(taken) < flips.size

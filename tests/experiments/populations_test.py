@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax import population
+from mgan_jax import engine, population
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.experiments import populations
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
@@ -69,7 +69,7 @@ def test_the_mutants_of_a_training_are_known_by_their_content(target, images):
 
 def test_what_was_trained_on_or_validated_with_is_not_used_in_evaluation(target, images):
     classifier, variables = target
-    right = population.predictions(classifier.apply, variables, images[0])
+    right = engine.predictions(classifier.apply, variables, images[0])
     run, protocol = run_of((images[0], right)), Protocol("unfiltered", 0.1, 0.0)
     free = populations.draw(run, classifier, variables, "WS", protocol).found
     kept = populations.draw(run, classifier, variables, "WS", protocol, lambda *of: free.digests[:2]).found
