@@ -173,3 +173,14 @@ def test_beta_stays_below_its_ceiling(target, images):
     state = attack.init(jax.random.key(2), (8, 8, 1))
     state["balance"] |= {"normal_flips": jnp.full(1, 0.1), "flips": jnp.full(1, 0.9)}
     assert one_step(attack, target, images, state=state).balance["beta"] == 2.0
+
+
+def test_a_batch_with_nothing_fooled_leaves_the_moving_averages_and_betas_alone(target, images):
+    attack = attack_of(target, mutations=[gaussian_fuzzing(0.9)], target_ratio=0.95)
+    state = attack.init(jax.random.key(2), (8, 8, 1))
+    state["balance"] |= {"normal_flips": jnp.full(1, 0.1), "flips": jnp.full(1, 0.3)}
+    decisions = one_step(attack, target, images, state=state).logits.argmax(-1)
+    for labels, moves in ((decisions, False), ((decisions + 1) % 10, True)):
+        balance = one_step(attack, target, (images[0], labels), state=state).balance
+        for name in ("beta", "flips", "normal_flips"):
+            assert (balance[name] != state["balance"][name]).all() == moves
