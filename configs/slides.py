@@ -14,7 +14,5 @@ from pathlib import Path
 def get_config(variant: str = "digits"):
     config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     config.attacks.mgan.trained_on = ("WS", "NAI", "NS", "GF")
-    if variant == "mnist":
-        config.attacks.mgan.epochs = 3
     config.skip = ("advgan_margin", "pgd", "pgd_mutants")
     return config

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "digits"):
     config = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
     if variant == "mnist":
-        config.attacks.mgan.epochs = 3
+        config.attacks.mgan.epochs = 2
     config.attacks.mgan.trained_on = ("all", *(f"without {operator}" for operator in ("GF", "WS", "NEB", "NAI", "NS")))
     config.threats = ConfigDict({
         "attacks": ("advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants"),
