@@ -71,7 +71,7 @@ def known(lcr: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarr
 
 def lcr_histograms(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
     """Label change rates of normal, AdvGAN's and MGAN's images, a panel an operator."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     lcr = {name: {a: r if a == "normal" else r[0] for a, r in rates.items()} for name, rates in known(lcr).items()}
     figure, axes = panels(len(lcr), 4, 2.7, 2.0, sharey=True)
@@ -89,7 +89,7 @@ def lcr_histograms(lcr: dict[str, dict[str, np.ndarray]]) -> Any:
             )  # fmt: skip
         axis.set_yscale("log")
         axis.set_ylim(smallest / 2, 1.3)
-        axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axis.set_title(name.split()[0], fontsize=10, fontweight="bold", color=INK)
     figure.supxlabel("label change rate of an image", fontsize=9, color=INK)
