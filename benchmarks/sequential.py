@@ -92,7 +92,8 @@ def rows(settings: Settings) -> Iterator[Row]:
         return
     target = material.target(NETWORK, settings.size, settings.data_dir)
     mutate = material.operator(OPERATOR, target.variables)
-    detector = sprt(target.classifier.apply, mutate, number, alpha=ALPHA, beta=BETA, delta_ratio=DELTA)
+    ratio = material.MIN_ACCURACY_RATIO[settings.size]
+    detector = sprt(target.classifier.apply, mutate, number, ratio, alpha=ALPHA, beta=BETA, delta_ratio=DELTA)
     state = detector.fit(jax.random.key(4), target.variables, *target.validation)
     if (held := len(jax.tree.leaves(state["mutants"])[0])) < number:
         raise ValueError(f"{held} mutants qualify, {number} are needed")
