@@ -128,7 +128,7 @@ def run(title: str, flags: argparse.Namespace, rows: Callable[[Settings], Iterat
     for row in rows(settings):
         done.append(row)
         ratio = "" if row.ratio is None else f", {row.ratio:.2f} x {row.peer}"
-        print(f"  {row.name}: {row.ours_s:.3g} s{ratio}", flush=True)
+        print(f"  {row.name}: {'-' if row.ours_s is None else f'{row.ours_s:.3g} s'}{ratio}", flush=True)
         if flags.json is not None:
             more = {"precision": flags.precision, "roofline": peaks._asdict()}
             write_json(flags.json, device(), versions(), flags.size, done, **more)

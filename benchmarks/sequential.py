@@ -17,12 +17,16 @@ NETWORK, OPERATOR = "lenet", "NAI"
 ALPHA, BETA, DELTA = 0.05, 0.05, 0.1
 NUM_MUTANTS = {"small": 40, "paper": 500, "large": 500}
 NUM_IMAGES = {"small": 60, "paper": 1000, "large": 1000}
-BUDGETS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3)
+BUDGETS = {
+    "small": (0.1, 0.3),
+    "paper": (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3),
+    "large": (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3),
+}
 """Bounds of the attack, L-inf, tried in turn."""
 BATCH = 250
 
 
-def adversarial_images(target: material.Target, number: int) -> tuple[np.ndarray, np.ndarray]:
+def adversarial_images(target: material.Target, number: int, budgets: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Successful attacks at the smallest of the budgets that suffices, as attacks of small distortion find them.
 
     PGD of ten steps; Wang et al. 2019 test FGSM, JSMA, DeepFool, Carlini & Wagner and black-box samples, most of which stop soon
@@ -31,6 +35,7 @@ def adversarial_images(target: material.Target, number: int) -> tuple[np.ndarray
     Args:
       target: the network.
       number: how many images are wanted.
+      budgets: rising bounds on the perturbation, L-inf.
 
     Returns:
       (adversarial images, other images that are clean and classified correctly), both [number, H, W, C].
@@ -44,7 +49,7 @@ def adversarial_images(target: material.Target, number: int) -> tuple[np.ndarray
     tried, clean = np.split(correct, [number + number // 4])
     found, missing = images.copy(), np.zeros(len(images), bool)
     missing[tried] = True
-    for i, epsilon in enumerate(BUDGETS):
+    for i, epsilon in enumerate(budgets):
         attack = jax.jit(pgd(apply_fn, epsilon, num_steps=10, step_size=epsilon / 4))
         rows = np.flatnonzero(missing)
         for start in range(0, len(rows), BATCH):
@@ -97,7 +102,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     state = detector.fit(jax.random.key(4), target.variables, *target.validation)
     if (held := len(jax.tree.leaves(state["mutants"])[0])) < number:
         raise ValueError(f"{held} mutants qualify, {number} are needed")
-    attacked, clean = adversarial_images(target, total)
+    attacked, clean = adversarial_images(target, total, BUDGETS[settings.size])
     half = np.concatenate([attacked[: total - total // 2], clean[: total // 2]])
     for share, images in (("attacked", attacked), ("half clean", half)):
         if settings.wanted(names[share]):

@@ -33,11 +33,10 @@ class Work(NamedTuple):
 ALL = ("loop", "vmap", VMAP)
 WORK = {
     "small": (
-        Work("lenet", "NAI", 20, 1000, ALL),
-        Work("lenet", "GF", 20, 1000, ALL),
-        Work("lenet", "mixed", 20, 500),
-        Work("cnn", "mixed", 20, 200),
-        Work("carlini_wagner_cnn", "mixed", 4, 50),
+        Work("lenet", "NAI", 10, 200, ALL),
+        Work("lenet", "GF", 10, 200, ("loop", "vmap")),
+        Work("cnn", "mixed", 10, 200),
+        Work("carlini_wagner_cnn", "NAI", 4, 50),
     ),
     "paper": (
         Work("lenet", "NAI", 100, 10000, ("loop", "vmap")),
