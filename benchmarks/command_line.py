@@ -41,12 +41,20 @@ class Settings(NamedTuple):
     peaks: roofline.Peaks
 
 
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression of the command line."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
 def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a benchmark; mistakes in them end here, in one line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=SIZES, default="small", help="small: that it runs; paper: the targets; large: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the rows are written, after each row anew")
-    parser.add_argument("--rows", type=re.compile, default=re.compile(""), metavar="REGEX", help="only rows it is found in")
+    parser.add_argument("--rows", type=pattern, default=re.compile(""), metavar="REGEX", help="only rows it is found in")
     parser.add_argument("--rounds", type=int, help="of A B A B; default: 2 at small, 5 at paper, 3 at large")
     parser.add_argument("--data_dir", metavar="FOLDER", help="IDX files to use in place of scikit-learn's digits, enlarged")
     parser.add_argument("--precision", choices=tuple(PRECISIONS), default="float32", help="of products on an accelerator")
@@ -102,7 +110,8 @@ def require_torch(precision: str) -> None:
     reduced = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = reduced
     torch.backends.cudnn.benchmark = True
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if reduced else "highest")
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if reduced else "highest")
 
 
 def run(title: str, flags: argparse.Namespace, rows: Callable[[Settings], Iterator[Row]], torch: bool = True) -> list[Row]:

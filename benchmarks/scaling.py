@@ -47,10 +47,12 @@ WORK = {
 
 
 def peak_bytes() -> int:
-    """The most memory this process ever held.
+    """The most memory this process ever held: on an accelerator that of its first device, else the host's.
 
     Linux counts in `getrusage` what the parent held before the child became a program of its own, so VmHWM is read there.
     """
+    if jax.default_backend() != "cpu":
+        return int(jax.local_devices()[0].memory_stats()["peak_bytes_in_use"])
     status = Path("/proc/self/status")
     if status.is_file():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))

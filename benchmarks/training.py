@@ -87,9 +87,11 @@ def gan_sides(method: str, key: Any) -> Sides:
     mutate_loss = torch_training.MutateLoss(players[0], OPERATORS, RATE, NUM_MUTANTS, 1.0, 0.95) if method == "mgan" else None
     theirs = torch_training.gan_step(*players, LEARNING_RATE, TOTAL_STEPS, mutate_loss=mutate_loss)
 
+    compiled = [jax.jit(operator) for operator in operators]
+
     def same_mutants(step: int) -> tuple:
         indices, keys = drawn(key, step, NUM_MUTANTS, len(operators))
-        made = [operators[int(index)](mutant_key, variables) for index, mutant_key in zip(indices, keys, strict=True)]
+        made = [compiled[int(index)](mutant_key, variables) for index, mutant_key in zip(indices, keys, strict=True)]
         return ([torch_networks.weights(mutant, torch_target.channels) for mutant in made],)
 
     step = gan.make_train_step(attack, variables, transform)

@@ -65,7 +65,9 @@ def test_the_table_shows_every_row(capsys):
     assert all(text in shown for text in ("title", "2.00", "10.0 %", "told", "c"))
 
 
-@pytest.mark.parametrize("arguments", [["--size=tiny"], ["--rounds=0"], ["--json=/nowhere/at/all.json"], ["--data_dir=/nowhere"]])
+@pytest.mark.parametrize(
+    "arguments", [["--size=tiny"], ["--rows=("], ["--rounds=0"], ["--json=/nowhere/at/all.json"], ["--data_dir=/nowhere"]]
+)
 def test_mistakes_on_the_command_line_are_told(arguments, capsys):
     with pytest.raises(SystemExit):
         command_line.parse("a benchmark", arguments)
