@@ -23,10 +23,9 @@ class TorchMutants(NamedTuple):
     gates: list[dict[str, dict[str, bool]]]
 
 
-def converted(
-    name: str, image_shape: tuple[int, int, int], num_classes: int, rest: Variables, mutants: Variables
-) -> TorchMutants:
-    """Our mutants of the network `rest` in PyTorch."""
+def converted(name: str, image_shape: tuple[int, int, int], rest: Variables, mutants: Variables) -> TorchMutants:
+    """Our mutants [M, ...] of the network with the variables `rest` in PyTorch."""
+    num_classes = len(rest["params"]["output"]["bias"])
     model = TorchClassifier(name, image_shape, num_classes).to(torch_networks.device()).eval().requires_grad_(False)
     weights = torch_networks.weights(mutants, model.channels, leading=1)
     model.load_state_dict(torch_networks.weights(rest, model.channels))
