@@ -73,19 +73,21 @@ def child(work: Work) -> dict[str, float]:
 
     classifier = factory("models", NETWORK)(IMAGE_SHAPE, 10)
     variables = classifier.init(jax.random.key(0))
-    mutants = population.sample(neuron_activation_inverse(0.05), jax.random.key(1), variables, work.num_mutants)
     images = np.random.default_rng(0).random((work.num_images, *IMAGE_SHAPE), np.float32)
+    found = population.qualified(
+        classifier, neuron_activation_inverse(0.05), jax.random.key(1), variables, images[:1], [0], work.num_mutants, 0.0
+    )
     before = peak_bytes()
-    population.votes(classifier.apply, mutants, images)
+    population.votes(classifier, found, images)
     start = time.perf_counter()
-    votes = population.votes(classifier.apply, mutants, images)
+    votes = population.votes(classifier, found, images)
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "peak_bytes": peak_bytes(),
         "bytes_before": before,
         "least_flops": votes.size * roofline.forward_flops(classifier, variables, IMAGE_SHAPE),
-        "least_bytes": roofline.size_bytes(mutants) + images.nbytes + votes.nbytes,
+        "least_bytes": work.num_mutants * roofline.size_bytes(variables) + images.nbytes + votes.nbytes,
     }
 
 

@@ -9,7 +9,7 @@ from benchmarks import material, roofline
 from benchmarks.command_line import Settings
 from benchmarks.timing import Row, alternate, compared, timed
 from benchmarks.votes import differing
-from mgan_jax import population
+from mgan_jax import engine
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.detectors.sprt import sprt
 
@@ -45,7 +45,7 @@ def adversarial_images(target: material.Target, number: int, budgets: tuple[floa
     """
     images, labels = target.test
     apply_fn, variables = target.classifier.apply, target.variables
-    correct = np.flatnonzero(population.predictions(apply_fn, variables, images) == labels)
+    correct = np.flatnonzero(engine.predictions(apply_fn, variables, images) == labels)
     tried, clean = np.split(correct, [number + number // 4])
     found, missing = images.copy(), np.zeros(len(images), bool)
     missing[tried] = True
@@ -98,7 +98,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     target = material.target(NETWORK, settings.size, settings.data_dir)
     mutate = material.operator(OPERATOR, target.variables)
     ratio = material.MIN_ACCURACY_RATIO[settings.size]
-    detector = sprt(target.classifier.apply, mutate, number, ratio, alpha=ALPHA, beta=BETA, delta_ratio=DELTA)
+    detector = sprt(target.classifier, mutate, number, ratio, alpha=ALPHA, beta=BETA, delta_ratio=DELTA)
     state = detector.fit(jax.random.key(4), target.variables, *target.validation)
     if (held := len(jax.tree.leaves(state["mutants"])[0])) < number:
         raise ValueError(f"{held} mutants qualify, {number} are needed")
@@ -117,8 +117,8 @@ def compare(name: str, target: material.Target, detector, state: dict, images: n
     rest = jax.tree.map(lambda leaf: np.asarray(leaf)[None], target.variables)
     votes, note = torch_mutants.tuned_loop(converted, images)
     decide, _ = torch_mutants.tuned_loop(torch_mutants.converted(NETWORK, images.shape[1:], target.variables, rest), images)
-    score, on_device, kappa = jax.jit(detector.score), jax.device_put(images), float(state["kappa"])
-    ours = lambda: np.asarray(score(target.variables, state, on_device)) >= np.log((1 - BETA) / ALPHA) - 1e-4  # noqa: E731
+    on_device, kappa = jax.device_put(images), float(state["kappa"])
+    ours = lambda: detector.score(target.variables, state, on_device) >= np.log((1 - BETA) / ALPHA) - 1e-4  # noqa: E731
     theirs = lambda: verdicts(votes() != decide()[0], kappa)  # noqa: E731
     own, (called, used) = timed(ours)[1], timed(theirs)[1]
     share = differing(name, own, called, settings.tolerance)

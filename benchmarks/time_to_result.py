@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.command_line import Settings
 from benchmarks.timing import Row, alone
-from mgan_jax import population
+from mgan_jax import engine, population
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.data import load_data
 from mgan_jax.experiments.training import build_generative_attack, build_mutation, build_target
@@ -43,15 +43,15 @@ def train_target(config: Any, dataset: Dataset) -> tuple[Any, Variables]:
 def reached(apply_fn: Callable, variables: Variables, mutants: Variables, dataset: Dataset) -> Callable[..., tuple[float, float]]:
     """`look(adversarial)` -> (success, LCR over normal LCR) on the first validation images; where none is fooled, (0, inf)."""
     images, labels = (array[:NUM_IMAGES] for array in dataset.validation)
-    clean = population.predictions(apply_fn, variables, images)
-    normal = population.votes(apply_fn, mutants, images) != clean
+    clean = engine.predictions(apply_fn, variables, images)
+    normal = engine.votes(apply_fn, mutants, images) != clean
 
     def look(adversarial: np.ndarray) -> tuple[float, float]:
-        decisions = population.predictions(apply_fn, variables, adversarial)
+        decisions = engine.predictions(apply_fn, variables, adversarial)
         fooled = (clean == labels) & (decisions != labels)
         if not fooled.any():
             return 0.0, np.inf
-        flips = (population.votes(apply_fn, mutants, adversarial) != decisions)[:, fooled].mean()
+        flips = (engine.votes(apply_fn, mutants, adversarial) != decisions)[:, fooled].mean()
         return float(fooled.sum() / (clean == labels).sum()), float(flips / max(normal[:, fooled].mean(), 1e-9))
 
     return look

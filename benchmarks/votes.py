@@ -1,4 +1,4 @@
-"""Rows of votes: M mutants on N images, by `population.votes`, by a loop over mutants in PyTorch, by `torch.func.vmap`."""
+"""Rows of votes: M mutants on N images, by `engine.votes`, by a loop over mutants in PyTorch, by `torch.func.vmap`."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import material, roofline
 from benchmarks.command_line import Settings
 from benchmarks.timing import Row, alternate, compared, timed
-from mgan_jax import population
+from mgan_jax import engine
 
 PEERS = {"loop": "PyTorch loop", "vmap": "torch.func.vmap"}
 VMAP = "our plain vmap"
@@ -101,14 +101,14 @@ def compare(work: Work, settings: Settings) -> Iterator[Row]:
     images = target.test.images[: work.num_images]
     if len(images) < work.num_images:
         raise ValueError(f"{work.name}: there are {len(images)} test images")
-    apply_fn, on_device = target.classifier.apply, jnp.asarray(images)
+    classifier, on_device = target.classifier, jnp.asarray(images)
 
-    calls = {"ours": lambda: population.votes(apply_fn, mutants, on_device)}
+    calls = {"ours": lambda: engine.votes(classifier, mutants, on_device, target.variables)}
     notes = {}
     theirs = torch_mutants.converted(work.network, images.shape[1:], target.variables, mutants)
     for peer in work.peers:
         if peer == VMAP:
-            calls[peer], notes[peer] = lambda: population.votes(apply_fn, mutants, on_device, method="vmap"), ""
+            calls[peer], notes[peer] = lambda: engine.votes(classifier, mutants, on_device, method="vmap"), ""
         else:
             calls[peer], notes[peer] = getattr(torch_mutants, f"tuned_{peer}")(theirs, images)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import material, sequential, votes
-from mgan_jax import population
+from mgan_jax import engine, population
 from mgan_jax.build import factory
 from mgan_jax.detectors.sprt import sequential_test
 
@@ -32,7 +32,7 @@ def test_loop_and_vmap_vote_as_we_do(cnn):
     for changed in (False, True):
         if changed:
             mutants = {**mutants, "structure": {**mutants["structure"], "conv3": repeated}}
-        ours = population.votes(classifier.apply, mutants, images)
+        ours = engine.votes(classifier.apply, mutants, images)
         theirs = torch_mutants.converted("cnn", SHAPE, variables, mutants)
         for call in (torch_mutants.loop(theirs, images, 3, False), torch_mutants.loop(theirs, images, 7, True)):
             assert votes.differing("loop", ours, call(), 0.0) <= 1 / ours.size
@@ -40,7 +40,7 @@ def test_loop_and_vmap_vote_as_we_do(cnn):
         torch_mutants.vmap(theirs, images, 3, 2)
     plain = theirs._replace(gates=[{}] * 5)
     rest = {**mutants, "structure": {**mutants["structure"], "conv3": {**repeated, "repeated": np.zeros(5, bool)}}}
-    ours = population.votes(classifier.apply, rest, images)
+    ours = engine.votes(classifier.apply, rest, images)
     assert votes.differing("vmap", ours, torch_mutants.vmap(plain, images, 3, 2)(), 0.0) <= 1 / ours.size
 
 
