@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
+from mgan_jax import devices
 from mgan_jax.types import ApplyFn, Array, Classifier, Variables
 
 METHODS = ("auto", "stages", "map", "vmap")
@@ -118,12 +120,22 @@ def _staged(
     return jax.lax.fori_loop(bounds[-2], bounds[-1], lambda i, result: put(result, order[i], same), result)
 
 
-@partial(jax.jit, static_argnames=("network", "reduce", "method"))
-def _batch(network: Any, reduce: Callable, method: str, variables: Any, mutants: Variables, plan: Any, images: Array) -> Array:
-    if method == "stages":
-        return _staged(network, reduce, variables, mutants, plan, images)
-    apply_fn = network.apply if isinstance(network, Classifier) else network
-    return evaluate(apply_fn, mutants, images, reduce, method)
+@partial(jax.jit, static_argnames=("network", "reduce", "method", "mesh"))
+def _batch(
+    network: Any, reduce: Callable, method: str, mesh: Mesh | None, variables: Any, mutants: Variables, plan: Any, images: Array
+) -> Array:
+    def on_one_device(variables: Any, mutants: Variables, plan: Any, images: Array) -> Array:
+        if method == "stages":
+            return _staged(network, reduce, variables, mutants, plan, images)
+        apply_fn = network.apply if isinstance(network, Classifier) else network
+        return evaluate(apply_fn, mutants, images, reduce, method)
+
+    if mesh is None:
+        return on_one_device(variables, mutants, plan, images)
+    everywhere, over_images = PartitionSpec(), PartitionSpec(devices.AXIS)
+    specs = (everywhere, everywhere, everywhere, over_images)
+    mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(None, devices.AXIS), check_vma=False)
+    return mapped(variables, mutants, plan, images)
 
 
 def outputs(
@@ -134,6 +146,7 @@ def outputs(
     reduce: Callable[[Array], Array] = lambda logits: logits,
     batch_size: int = 100,
     method: str = "auto",
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """What M mutants make of N images, on the host; no more than some batches are in memory beside the result.
 
@@ -144,7 +157,8 @@ def outputs(
       images: [N, H, W, C], any N.
       variables: the network's own, whose activations are shared; without them "auto" shares none.
       reduce: what is kept of a mutant's logits [B, num_classes]: [B, ...].
-      batch_size: images at once; the last batch is filled up, so that one program serves all.
+      batch_size: images at once on a device; the last batch is filled up, so that one program serves all.
+      mesh: devices that share the images, see `devices.make_mesh`; the result is the same bit for bit.
       method: "stages", "map", "vmap" or "auto", see `chosen_method`.
 
     Returns:
@@ -158,14 +172,15 @@ def outputs(
     method, plan = chosen_method(method, network), None
     if method == "stages":
         plan = _plan(network, variables, mutants)
-    number, size = len(images), min(batch_size, len(images))
+    number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
+    shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
     pending, parts = deque(), []
     for start in range(0, number, size):
         if len(pending) == IN_FLIGHT:
-            parts.append(np.asarray(pending.popleft()))
-        rows = images[np.arange(start, start + size) % number]
-        pending.append(_batch(network, reduce, method, variables if plan else None, mutants, plan, rows))
-    parts += [np.asarray(part) for part in pending]
+            parts.append(devices.fetched(pending.popleft()))
+        rows = devices.spread(images[np.arange(start, start + size) % number], mesh)
+        pending.append(_batch(network, reduce, method, mesh, *shared, rows))
+    parts += [devices.fetched(part) for part in pending]
     return np.concatenate(parts, axis=1)[:, :number]
 
 

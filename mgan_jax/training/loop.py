@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mgan_jax import devices
 from mgan_jax.types import Array
 
 
@@ -24,27 +26,33 @@ class Progress(NamedTuple):
     history: dict[str, np.ndarray]
 
 
-def make_chunk(train_step: Callable, data: Sequence[Array]) -> Callable:
+def make_chunk(train_step: Callable, data: Sequence[Array], mesh: Mesh | None = None) -> Callable:
     """Compiles `train_step` scanned over a chunk of steps, its state donated.
 
     Args:
       train_step: `(state, key, step, *batch) -> (state, metrics)`, metrics a dict of scalars.
-      data: arrays [N, ...] that live on the device.
+      data: arrays [N, ...] that live on the device, or on every device of the mesh.
+      mesh: devices that share each batch; B is a multiple of their number.
 
     Returns:
       `chunk(state, key, steps [T], indices [T, B]) -> (state, metrics {name: [T]})`.
     """
-    data = tuple(jnp.asarray(array) for array in data)
+    data = devices.replicated(tuple(jnp.asarray(array) for array in data), mesh)
+    over_images = None if mesh is None else NamedSharding(mesh, PartitionSpec(devices.AXIS))
 
     def chunk(state, key, steps, indices, data):
         def body(state, xs):
             step, index = xs
-            return train_step(state, key, step, *(array[index] for array in data))
+            batch = tuple(array[index] for array in data)
+            if mesh is not None:
+                batch = jax.lax.with_sharding_constraint(batch, over_images)
+            return train_step(state, key, step, *batch)
 
         return jax.lax.scan(body, state, (steps, indices))
 
-    compiled = jax.jit(chunk, donate_argnums=0)
-    return lambda state, key, steps, indices: compiled(state, key, steps, indices, data)
+    outputs = {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+    compiled = jax.jit(chunk, donate_argnums=0, **outputs)
+    return lambda *arguments: compiled(*devices.replicated(arguments, mesh), data)
 
 
 def batch_indices(seed: int, num_examples: int, batch_size: int, steps: range) -> np.ndarray:
