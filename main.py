@@ -17,6 +17,7 @@ USAGE = """python main.py --config=configs/NAME.py[:VARIANT] [flags]
   --workdir=FOLDER         results and checkpoints (default: runs/NAME or runs/NAME_VARIANT)
   --data_dir=FOLDER        IDX files, or data sets prepared by TFDS (default: TFDS's own folder)
   --seeds=0,1,2            runs the experiment for each seed; reports mean and spread
+  --devices=all            shares batches and images among so many devices (default: 1)
   --overwrite              starts anew where the folder holds a run
   --noprogress             no progress bars
   --nocompilation_cache    compiles everything again at every start
@@ -30,6 +31,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment", lock_
 flags.DEFINE_string("workdir", None, "folder of results and checkpoints")
 flags.DEFINE_string("data_dir", None, "folder of IDX files or of prepared TFDS sets")
 flags.DEFINE_list("seeds", None, "seeds to run")
+flags.DEFINE_string("devices", "1", "how many devices share the work, or all")
 flags.DEFINE_bool("overwrite", False, "start anew")
 flags.DEFINE_bool("progress", True, "show progress bars")
 flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder")
@@ -148,12 +150,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     import jax
 
     from mgan_jax.build import experiment
+    from mgan_jax.devices import make_mesh
 
     if FLAGS.compilation_cache:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgan_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    experiment(config.experiment)(config, workdir, FLAGS.data_dir, read_seeds(config), FLAGS.overwrite, FLAGS.progress)
+    options = FLAGS.overwrite, FLAGS.progress, make_mesh(FLAGS.devices)
+    experiment(config.experiment)(config, workdir, FLAGS.data_dir, read_seeds(config), *options)
 
 
 def main(_: list[str]) -> int:

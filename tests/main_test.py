@@ -151,10 +151,11 @@ from mgan_jax.workdir import WorkdirMismatch
 ours = {"CorruptCheckpoint": CorruptCheckpoint, "WorkdirMismatch": WorkdirMismatch}
 
 
-def run(config, workdir, data_dir, seeds, overwrite, progress):
+def run(config, workdir, data_dir, seeds, overwrite, progress, mesh):
     if config.error:
         raise (ours.get(config.error) or getattr(builtins, config.error))("first line\\nsecond line")
     print(workdir, data_dir, seeds, overwrite, progress, config.seed, config.testing.epsilons)
+    print("mesh", mesh)
     print("cache", jax.config.jax_compilation_cache_dir)
     return {"results": 1}
 """
@@ -199,8 +200,8 @@ def test_help_names_every_flag(place):
     assert (status, err) == (0, [])
     lines = out.splitlines()
     assert len(lines) <= 30 and max(map(len, lines)) <= 130
-    flags = ("config", "workdir", "data_dir", "seeds", "overwrite", "noprogress", "nocompilation_cache", "traceback", "helpfull")
-    for flag in flags:
+    flags = ("config", "workdir", "data_dir", "seeds", "devices", "overwrite", "noprogress", "nocompilation_cache", "traceback")
+    for flag in (*flags, "helpfull"):
         assert f"--{flag}" in out
     assert "mgan" in lines[-1]
     assert type_in(place, "-h")[1] == out
@@ -262,11 +263,15 @@ def test_traceback_shows_where_a_config_failed(place):
 def test_an_experiment_gets_what_the_flags_say(place):
     status, out, err = type_in(place, "--config=good.py:other", "--config.seed=4", fake=True, XDG_CACHE_HOME=str(place / "cache"))
     assert (status, err) == (0, [])
-    assert out.splitlines() == ["runs/good_other None [4] False True 4 (0.1, 0.2)", f"cache {place / 'cache' / 'mgan_jax'}"]
+    assert out.splitlines() == [
+        "runs/good_other None [4] False True 4 (0.1, 0.2)",
+        "mesh None",
+        f"cache {place / 'cache' / 'mgan_jax'}",
+    ]
     arguments = ["--workdir=here", "--data_dir=there", "--seeds=2,0", "--overwrite", "--noprogress", "--nocompilation_cache"]
     status, out, err = type_in(place, "--config", "good.py", *arguments, "--config.testing.epsilons=(0.5,)", fake=True)
     assert (status, err) == (0, [])
-    assert out.splitlines() == ["here there [2, 0] True False 0 (0.5,)", "cache None"]
+    assert out.splitlines() == ["here there [2, 0] True False 0 (0.5,)", "mesh None", "cache None"]
 
 
 @pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError", "PermissionError", "FloatingPointError",
@@ -274,6 +279,11 @@ def test_an_experiment_gets_what_the_flags_say(place):
 def test_what_a_person_causes_inside_an_experiment_is_one_line_and_status_1(place, error):
     status, out, err = type_in(place, "--config=good.py", f"--config.error={error}", fake=True)
     assert (status, out, err) == (1, "", ["error: first line second line"])
+
+
+def test_devices_that_are_not_there_are_one_line_and_status_1(place):
+    status, _, err = type_in(place, "--config=good.py", "--devices=9999", fake=True)
+    assert status == 1 and len(err) == 1 and "'9999' devices are asked for" in err[0]
 
 
 def test_an_unknown_experiment_is_one_line_and_status_1(place):

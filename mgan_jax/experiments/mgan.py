@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from scipy.special import softmax
 
 from mgan_jax import engine, workdir
@@ -32,11 +33,11 @@ THREAT_MODEL = [
 ]
 
 
-def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any) -> tuple[dict, Material]:
+def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None) -> tuple[dict, Material]:
     """One seed of the pipeline; every part that is finished is read, not run again."""
     began = time.monotonic()
     dataset = load_data(config.dataset, data_dir, seed)
-    run = Run(config, path, seed, dataset, start, data_digest(dataset))
+    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
     classifier, variables, history = train_target(run)
     whole = run.dataset.test
     accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -99,7 +100,15 @@ def without_skipped(config: Any) -> Any:
     return config
 
 
-def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> dict:
+def run(
+    config: Any,
+    path: Path,
+    data_dir: str | None,
+    seeds: list[int],
+    overwrite: bool,
+    show_progress: bool,
+    mesh: Mesh | None = None,
+) -> dict:
     """Runs the pipeline for each seed, prints the tables and writes the report.
 
     Args:
@@ -109,6 +118,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
       seeds: one or more.
       overwrite: start anew.
       show_progress: whether progress is shown, where there is a terminal.
+      mesh: devices that share batches and images; None: one.
 
     Returns:
       The results, joined over the seeds.
@@ -120,7 +130,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     with progress(show_progress) as start:
         for seed in seeds:
             place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            done.append(run_seed(config, place, data_dir, seed, start))
+            done.append(run_seed(config, place, data_dir, seed, start, mesh))
     results, material = done[0]
     if len(seeds) > 1:
         results = report_results.mean_and_spread([one for one, _ in done])

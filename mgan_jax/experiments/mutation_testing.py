@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mgan_jax import checkpoint, engine, metrics, population, workdir
 from mgan_jax.datasets.split import checked
@@ -72,7 +73,15 @@ def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int
     return row
 
 
-def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> dict:
+def run(
+    config: Any,
+    path: Path,
+    data_dir: str | None,
+    seeds: list[int],
+    overwrite: bool,
+    show_progress: bool,
+    mesh: Mesh | None = None,
+) -> dict:
     """Tests the images of `config.images` against the target's test images; arguments as in `experiments.mgan.run`.
 
     Returns:
@@ -93,7 +102,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
     reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
     rows = []
     with progress(show_progress) as start:
-        one = Run(config, path, seeds[0], dataset, start, data_digest(dataset))
+        one = Run(config, path, seeds[0], dataset, start, data_digest(dataset), mesh)
         classifier, variables, _ = train_target(one)
         whole = dataset.test
         accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -114,8 +123,8 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
             workdir.claim(path, stage, read, workdir.stage_path(path, stage))
             if workdir.load_stage(path, stage) is None:
                 tested = populations.draw(one, classifier, variables, operator, protocol)
-                normal = (population.votes(classifier, tested.found, test.images) != clean)[:, correct]
-                flips = (population.votes(classifier, tested.found, images) != decisions)[:, chosen]
+                normal = (population.votes(classifier, tested.found, test.images, mesh=mesh) != clean)[:, correct]
+                flips = (population.votes(classifier, tested.found, images, mesh=mesh) != decisions)[:, chosen]
                 row = {
                     "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
                     "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,

@@ -105,6 +105,6 @@ def draw(
         exclude = (*exclude, *validation.digests)
         if validation.num_mutants:
             decisions = engine.predictions(classifier.apply, variables, images)
-            votes = population.votes(classifier, validation, images)
+            votes = population.votes(classifier, validation, images, mesh=run.mesh)
             kappa = kappa_of(votes, decisions, decisions == np.asarray(labels))
     return Tested(operator, protocol, found("test", testing.num_mutants, exclude), kappa)

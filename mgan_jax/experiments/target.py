@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mgan_jax import engine, workdir
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import data_digest, load_data
@@ -12,7 +14,15 @@ from mgan_jax.report.results import write_results
 from mgan_jax.report.terminal import progress
 
 
-def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwrite: bool, show_progress: bool) -> list[dict]:
+def run(
+    config: Any,
+    path: Path,
+    data_dir: str | None,
+    seeds: list[int],
+    overwrite: bool,
+    show_progress: bool,
+    mesh: Mesh | None = None,
+) -> list[dict]:
     """Trains the target for each seed; arguments as in `experiments.mgan.run`.
 
     Returns:
@@ -25,7 +35,7 @@ def run(config: Any, path: Path, data_dir: str | None, seeds: list[int], overwri
         for seed in seeds:
             place = path if len(seeds) == 1 else path / f"seed_{seed}"
             dataset = load_data(config.dataset, data_dir, seed)
-            one = Run(config, place, seed, dataset, start, data_digest(dataset))
+            one = Run(config, place, seed, dataset, start, data_digest(dataset), mesh)
             classifier, variables, history = train_target(one)
             images, labels = one.dataset.test
             accuracy = float((engine.predictions(classifier.apply, variables, images) == labels).mean())

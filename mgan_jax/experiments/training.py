@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from mgan_jax import checkpoint, mutation, workdir
+from mgan_jax import checkpoint, devices, mutation, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.training import gan, loop, target
@@ -27,6 +28,7 @@ class Run(NamedTuple):
       dataset: the data.
       start: `start(name, total, unit) -> update(done, **numbers)`, the progress display.
       data: digest of the data set.
+      mesh: devices that share the work; None: one.
     """
 
     config: Any
@@ -35,6 +37,7 @@ class Run(NamedTuple):
     dataset: Dataset
     start: Callable[..., Callable[..., None]]
     data: str = ""
+    mesh: Mesh | None = None
 
     def reads(self) -> dict[str, Any]:
         """What every stage reads, the target's training first of all."""
@@ -66,8 +69,12 @@ def train(
       workdir.WorkdirMismatch: it was begun with another configuration.
       FloatingPointError: a metric is not finite; names the step and the last good checkpoint.
       checkpoint.CorruptCheckpoint: the saved state is not what was written.
-      ValueError: it is the state of another version of the program.
+      ValueError: it is the state of another version of the program, or a batch that the devices cannot share evenly.
     """
+    if settings.batch_size % devices.size(run.mesh):
+        raise ValueError(
+            f"batch_size of {name} is {settings.batch_size}; {run.mesh.size} devices need a multiple of their number"
+        )
     folder = run.path / "checkpoints" / name
     workdir.claim(run.path, name, reads, folder)
     progress = checkpoint.restore(folder)
@@ -97,7 +104,7 @@ def train(
     images, labels = run.dataset.train
     try:
         return loop.run(
-            loop.make_chunk(train_step, (images, labels)),
+            loop.make_chunk(train_step, (images, labels), run.mesh),
             progress,
             stream_key(run.seed, name, "steps"),
             run.seed,
