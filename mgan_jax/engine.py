@@ -76,15 +76,42 @@ def _stage_of(path: tuple, names: tuple[str, ...]) -> int:
     return names.index(name) if name in names else 0
 
 
-@partial(jax.jit, static_argnames="names")
-def first_changed(names: tuple[str, ...], variables: Variables, mutants: Variables) -> Array:
-    """The index [M] of the first stage in which a mutant differs from the network, len(names) where in none."""
-    changed = [jnp.full(len(jax.tree.leaves(mutants)[0]), len(names))]
-    rest = jax.tree.leaves(variables)
-    for (path, leaves), leaf in zip(jax.tree_util.tree_flatten_with_path(mutants)[0], rest, strict=True):
-        differs = (leaves != jnp.asarray(leaf)[None]).reshape(len(leaves), -1).any(1)
-        changed.append(jnp.where(differs, _stage_of(path, names), len(names)))
-    return jnp.stack(changed).min(0)
+@partial(jax.jit, static_argnames="classifier")
+def changes(classifier: Classifier, variables: Variables, mutants: Variables) -> tuple[Array, Array, dict[str, Array]]:
+    """Where mutants begin to differ from the network.
+
+    Returns:
+      (first [M], the index of the first stage with a changed leaf, the number of stages where there is none;
+      narrow [M], whether no more than a quarter of that stage's neurons, or two, and nothing else of it is changed;
+      neurons {stage: [M, K]}, indices of the changed neurons of each neuronwise stage, filled up with others).
+    """
+    names = tuple(name for name, _ in classifier.stages)
+    number = len(jax.tree.leaves(mutants)[0])
+    differs = jax.tree.map(lambda leaves, leaf: leaves != jnp.asarray(leaf)[None], mutants, variables)
+    flat = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(differs)[0]]
+    in_stage = [jnp.zeros(number, bool)] * len(names)
+    narrow, neurons = list(in_stage), {}
+    for s, name in enumerate(names):
+        leaves = [leaf for path, leaf in flat if _stage_of(path, names) == s]
+        in_stage[s] = in_stage[s] | jnp.stack([leaf.reshape(number, -1).any(1) for leaf in leaves] or in_stage[s : s + 1]).any(0)
+        if name not in classifier.neuronwise:
+            continue
+        width = max(leaf.shape[-1] for leaf in leaves if leaf.ndim > 1)
+        columns = [leaf.reshape(number, -1, width).any(1) for leaf in leaves if leaf.ndim > 1]
+        changed, rest = jnp.stack(columns).any(0), [leaf for leaf in leaves if leaf.ndim == 1]
+        room = min(width, max(2, width // 4))
+        narrow[s] = (changed.sum(1) <= room) & ~jnp.stack(rest or in_stage[-1:]).any(0)
+        neurons[name] = jax.lax.top_k(changed.astype(jnp.int32), room)[1]
+    stages = jnp.stack(in_stage)
+    first = jnp.where(stages.any(0), stages.argmax(0), len(names))
+    chosen = jnp.take_along_axis(jnp.stack(narrow), jnp.minimum(first, len(names) - 1)[None], axis=0)[0]
+    return first, chosen & (first < len(names)), neurons
+
+
+def _some_neurons(variables: Variables, name: str, neurons: Array) -> Variables:
+    """The network with the leaves [..., neurons] of a stage cut down to these neurons."""
+    cut = jax.tree.map(lambda leaf: leaf[..., neurons], variables["params"][name])
+    return {**variables, "params": {**variables["params"], name: cut}}
 
 
 def _staged(
@@ -92,9 +119,10 @@ def _staged(
 ) -> Array:
     """Mutants in the order of their first changed stage, each continued from the network's own activations there.
 
-    One loop a stage, whose bounds are data: one program serves every population.
+    Two loops a stage, of mutants with few changed neurons there, whose other neurons are the network's own, and of the rest.
+    Their bounds are data: one program serves every population.
     """
-    order, bounds = plan
+    order, bounds, neurons = plan
     names = tuple(name for name, _ in classifier.stages)
     has_leaves = {_stage_of(path, names) for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]}
 
@@ -105,19 +133,29 @@ def _staged(
 
     shape = jax.eval_shape(partial(continued, 0), variables, images)
     result = jax.tree.map(lambda leaf: jnp.zeros((len(order), *leaf.shape), leaf.dtype), shape)
-    put = lambda result, i, value: jax.tree.map(lambda many, one: many.at[i].set(one), result, value)  # noqa: E731
+
+    def loop(first: Array, last: Array, one: Callable[[Array, Variables], Array], result: Any) -> Any:
+        def body(i, result):
+            value = one(order[i], jax.tree.map(lambda leaf: leaf[order[i]], mutants))
+            return jax.tree.map(lambda many, one: many.at[order[i]].set(one), result, value)
+
+        return jax.lax.fori_loop(first, last, body, result)
+
     x = images
-    for s, (_, stage) in enumerate(classifier.stages):
+    for s, (name, stage) in enumerate(classifier.stages):
+        following = stage(variables, x)
+        if name in neurons:
+
+            def narrow(i, mutant, s=s, x=x, following=following, name=name, stage=stage):
+                part = stage(_some_neurons(mutant, name, neurons[name][i]), x)
+                return continued(s + 1, mutant, following.at[neurons[name][i]].set(part))
+
+            result = loop(bounds[2 * s], bounds[2 * s + 1], narrow, result)
         if s in has_leaves:
-
-            def body(i, result, s=s, x=x):
-                mutant = jax.tree.map(lambda leaf: leaf[order[i]], mutants)
-                return put(result, order[i], continued(s, mutant, x))
-
-            result = jax.lax.fori_loop(bounds[s], bounds[s + 1], body, result)
-        x = stage(variables, x)
+            result = loop(bounds[2 * s + 1], bounds[2 * s + 2], lambda i, mutant, s=s, x=x: continued(s, mutant, x), result)
+        x = following
     same = reduce(x)
-    return jax.lax.fori_loop(bounds[-2], bounds[-1], lambda i, result: put(result, order[i], same), result)
+    return loop(bounds[-2], bounds[-1], lambda i, mutant: same, result)
 
 
 @partial(jax.jit, static_argnames=("network", "reduce", "method", "mesh"))
@@ -184,13 +222,16 @@ def outputs(
     return np.concatenate(parts, axis=1)[:, :number]
 
 
-def _plan(classifier: Classifier, variables: Variables, mutants: Variables) -> tuple[Array, Array]:
-    """Mutants [M] in the order of their first changed stage, and where in it each stage begins, [stages + 2]."""
-    names = tuple(name for name, _ in classifier.stages)
-    firsts = np.asarray(first_changed(names, variables, mutants))
-    order = np.argsort(firsts, kind="stable")
-    bounds = np.searchsorted(firsts[order], np.arange(len(names) + 2))
-    return jnp.asarray(order, jnp.int32), jnp.asarray(bounds, jnp.int32)
+def _plan(classifier: Classifier, variables: Variables, mutants: Variables) -> tuple[Array, Array, dict[str, Array]]:
+    """Mutants [M] in the order of their first changed stage, those of few neurons before others, where in it each such group
+    begins, [2 stages + 2], and the neurons.
+    """
+    first, narrow, neurons = changes(classifier, variables, mutants)
+    group = 2 * np.asarray(first) + ~np.asarray(narrow)
+    order, last = np.argsort(group, kind="stable"), 2 * len(classifier.stages) + 1
+    group = np.where(group >= last - 1, last - 1, group)
+    bounds = np.searchsorted(group[order], np.arange(last + 1))
+    return jnp.asarray(order, jnp.int32), jnp.asarray(bounds, jnp.int32), neurons
 
 
 def votes(

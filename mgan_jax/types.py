@@ -54,12 +54,15 @@ class Classifier(NamedTuple):
       features: `features(variables, images) -> [B, F]`, the last hidden layer.
       stages: the network as a chain of `(name, stage(variables, x) -> x)`; composing them is `apply`. A stage reads the leaves
         variables[collection][its name] alone; in between, activations are laid out as the network likes.
+      neuronwise: names of stages that, given the kernel [..., K] and bias [K] of K of their neurons, return the outputs of
+        these, [K, ...].
     """
 
     init: Callable[[Array], Variables]
     apply: ApplyFn
     features: ApplyFn
     stages: tuple[tuple[str, ApplyFn], ...]
+    neuronwise: tuple[str, ...] = ()
 
 
 class AttackResult(NamedTuple):

@@ -65,15 +65,17 @@ def test_votes_of_a_function_alone(target):
 def test_the_first_changed_stage(chain):
     classifier, variables, mutants = chain
     names = tuple(name for name, _ in classifier.stages)
-    found = engine.first_changed(names, variables, mutants)
-    assert found.tolist() == [names.index("output"), names.index("dense1"), names.index("dense2"), len(names)]
+    first, narrow, _ = engine.changes(classifier, variables, mutants)
+    assert first.tolist() == [names.index("output"), names.index("dense1"), names.index("dense2"), len(names)]
+    assert not narrow.any()
 
 
 def test_a_gate_counts_as_its_layer(residual):
     classifier, variables, mutants = residual
     names = tuple(name for name, _ in classifier.stages)
-    found = engine.first_changed(names, variables, mutants).tolist()
-    assert found[3] in (names.index("conv3"), names.index("dense2")) and found[-1] == len(names)
+    found, narrow, _ = engine.changes(classifier, variables, mutants)
+    found = found.tolist()
+    assert not narrow[3:].any() and found[3] in (names.index("conv3"), names.index("dense2")) and found[-1] == len(names)
 
 
 def test_stages_before_the_first_changed_one_are_not_computed_for_the_mutant(chain):
@@ -93,6 +95,45 @@ def test_stages_before_the_first_changed_one_are_not_computed_for_the_mutant(cha
     jax.effects_barrier()
     # Once for the network itself, then dense1 for one mutant, dense2 for two, output for three.
     assert [calls.count(name) for name in ("flatten", "dense1", "dense2", "output")] == [1, 2, 3, 4]
+
+
+def changed_neurons(variables, layer, kernel=(), bias=(), gate=False):
+    """The network with 1 added to the kernels of some neurons of a hidden layer and to the biases of others."""
+    add = lambda leaf, neurons: leaf.at[..., list(neurons)].add(1.0) if neurons else leaf  # noqa: E731
+    inner = variables["params"][layer]["layer"]
+    changed = {"kernel": add(inner["kernel"], kernel), "bias": add(inner["bias"], bias)}
+    params = {**variables["params"], layer: {"layer": changed}}
+    structure = variables["structure"]
+    if gate:
+        structure = {**structure, layer: {**structure[layer], "activation": ~structure[layer]["activation"]}}
+    return {**variables, "params": params, "structure": structure}
+
+
+def test_of_few_changed_neurons_only_their_outputs_are_computed(chain):
+    classifier, variables, _ = chain
+    cases = [{"kernel": (3,)}, {"bias": (0, 11)}, {"kernel": (1, 4), "bias": (4, 7)}, {"kernel": (2,), "gate": True}]
+    cases += [{"kernel": (1, 2, 3, 4)}, {"kernel": (5,), "bias": (5,)}]
+    trees = [changed_neurons(variables, layer, **case) for layer in ("dense1", "dense2") for case in cases]
+    mutants = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    first, narrow, neurons = engine.changes(classifier, variables, mutants)
+    names = [name for name, _ in classifier.stages]
+    assert first.tolist() == [names.index("dense1")] * 6 + [names.index("dense2")] * 6
+    assert narrow.tolist() == [True, True, True, False, False, True] * 2
+    assert set(neurons["dense1"][2].tolist()) == {1, 4, 7} and set(neurons["dense2"][7].tolist()) >= {0, 11}
+    images = jax.random.uniform(jax.random.key(0), (5, 8, 8, 1))
+    widths = []
+
+    def told(stage):
+        def run(v, x):
+            widths.append(v["params"]["dense1"]["layer"]["bias"].shape[-1])
+            return stage(v, x)
+
+        return run
+
+    watched = [(name, told(stage) if name == "dense1" else stage) for name, stage in classifier.stages]
+    found = engine.votes(classifier._replace(stages=tuple(watched)), mutants, images, variables, method="stages")
+    np.testing.assert_array_equal(found, looped(classifier, mutants, images))
+    assert set(widths) == {12, 3}
 
 
 def test_leaves_that_no_stage_is_named_for_count_as_the_first(chain):

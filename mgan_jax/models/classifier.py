@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax.models.layers import swap_batch
+from mgan_jax.models.layers import Conv, Dense, Gated, swap_batch
 from mgan_jax.types import Array, Classifier, Variables
 
 
@@ -58,6 +58,11 @@ def initialise(key: Array, module: nn.Module, *inputs: Array) -> Variables:
     return init(key, *inputs)
 
 
+def _neuronwise(layer: Callable[[Array], Array]) -> bool:
+    """Whether each neuron's output depends on its own weights alone; in a residual layer places count."""
+    return isinstance(layer.layer if isinstance(layer, Gated) and not layer.residual else layer, (Conv, Dense))
+
+
 def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[int, int, int]) -> Classifier:
     """Turns an ordered chain {name: layer} into a `Classifier`; its features are what the last layer gets.
 
@@ -80,4 +85,5 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
         apply=piece(0, None),
         features=lambda variables, x: swap_batch(piece(0, len(layers) - 2)(variables, x)),
         stages=tuple((name, piece(i, i + 1)) for i, name in enumerate(layers)),
+        neuronwise=tuple(name for name, layer in layers.items() if _neuronwise(layer)),
     )

@@ -121,6 +121,11 @@ def upsampled_convolution(images: Array, kernel: Array) -> Array:
     return offsets.reshape(out, 2 * height, 2 * width, batch)
 
 
+def _neurons(module: nn.Module) -> int:
+    """How many neurons a layer has; as many as its kernel where it has one, which may be that of some neurons alone."""
+    return module.get_variable("params", "kernel").shape[-1] if module.has_variable("params", "kernel") else module.features
+
+
 class Conv(nn.Module):
     """A square convolution [C, H, W, B] -> [features, H', W', B] with bias, its kernel left at zero.
 
@@ -142,8 +147,9 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, x.shape[0], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        features = _neurons(self)
+        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, x.shape[0], features))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
         y = upsampled_convolution(x, kernel) if self.upsample else convolution(x, kernel, self.stride, self.padding)
         return y + bias[:, None, None, None]
 
@@ -155,8 +161,9 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[0], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        features = _neurons(self)
+        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[0], features))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
         return kernel.T @ x + bias[:, None]
 
 
