@@ -39,7 +39,7 @@ WORK = {
         Work("carlini_wagner_cnn", "NAI", 4, 50),
     ),
     "paper": (
-        Work("lenet", "NAI", 100, 10000, ("loop", "vmap")),
+        Work("lenet", "NAI", 100, 10000),
         Work("lenet", "GF", 100, 10000, ("loop", "vmap")),
         Work("lenet", "NAI", 20, 1000, ALL),
         *(Work("lenet", operator, 100, 1000) for operator in ("WS", "NEB", "NS", "mixed")),
