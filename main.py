@@ -1,5 +1,6 @@
 """Runs the experiment that a config names: `python main.py --config=configs/mgan.py`."""
 
+import contextlib
 import difflib
 import math
 import os
@@ -18,6 +19,7 @@ USAGE = """python main.py --config=configs/NAME.py[:VARIANT] [flags]
   --data_dir=FOLDER        IDX files, or data sets prepared by TFDS (default: TFDS's own folder)
   --seeds=0,1,2            runs the experiment for each seed; reports mean and spread
   --devices=all            shares batches and images among so many devices (default: 1)
+  --distributed            one process of several that share them; start the same command on every host (see README.md)
   --overwrite              starts anew where the folder holds a run
   --noprogress             no progress bars
   --nocompilation_cache    compiles everything again at every start
@@ -31,7 +33,8 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment", lock_
 flags.DEFINE_string("workdir", None, "folder of results and checkpoints")
 flags.DEFINE_string("data_dir", None, "folder of IDX files or of prepared TFDS sets")
 flags.DEFINE_list("seeds", None, "seeds to run")
-flags.DEFINE_string("devices", "1", "how many devices share the work, or all")
+flags.DEFINE_string("devices", None, "how many devices share the work, or all")
+flags.DEFINE_bool("distributed", False, "one process of several, which share the work on all their devices")
 flags.DEFINE_bool("overwrite", False, "start anew")
 flags.DEFINE_bool("progress", True, "show progress bars")
 flags.DEFINE_bool("compilation_cache", True, "keep compiled programs in the user's cache folder")
@@ -149,15 +152,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
     logging.set_verbosity(logging.WARNING)
     import jax
 
+    from mgan_jax import devices
     from mgan_jax.build import experiment
-    from mgan_jax.devices import make_mesh
 
     if FLAGS.compilation_cache:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgan_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    options = FLAGS.overwrite, FLAGS.progress, make_mesh(FLAGS.devices)
-    experiment(config.experiment)(config, workdir, FLAGS.data_dir, read_seeds(config), *options)
+    if FLAGS.distributed:
+        devices.join()
+    mesh = devices.make_mesh(FLAGS.devices or ("all" if FLAGS.distributed else "1"))
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if devices.is_primary() else nowhere):
+        options = FLAGS.data_dir, read_seeds(config), FLAGS.overwrite, FLAGS.progress, mesh
+        experiment(config.experiment)(config, workdir, *options)
 
 
 def main(_: list[str]) -> int:

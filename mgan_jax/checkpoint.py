@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mgan_jax import devices
+
 DIGEST = "digest.txt"
 FILES = "files.txt"
 UNFINISHED = ".unfinished"
@@ -64,14 +66,16 @@ def _files_digest(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _orbax():
-    """A synchronous checkpointer whose notices stay out of the terminal."""
+    """A synchronous checkpointer of process 0 alone, whose notices stay out of the terminal."""
     import orbax.checkpoint as ocp
+
+    alone = {"multiprocessing_options": ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})}
 
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**alone), **alone) as checkpointer:
             yield checkpointer
     finally:
         logger.setLevel(level)
@@ -99,6 +103,10 @@ def save(folder: Path, step: int, tree: Any) -> None:
       ValueError: there is a checkpoint of this step or a later one.
       OSError: the disk is full; checked before, since orbax's writers, once started, print errors of their own.
     """
+    devices.on_primary(_save, folder, step, tree)
+
+
+def _save(folder: Path, step: int, tree: Any) -> None:
     newest = latest_step(folder)
     if newest is not None and step <= newest:
         raise ValueError(f"step is {step}, and {folder} holds a checkpoint of step {newest}")
@@ -154,9 +162,15 @@ def restore(folder: Path, like: Any = None) -> Any | None:
       CorruptCheckpoint: it cannot be read, or its digest differs.
       ValueError: it does not fit `like`.
     """
+    step, tree = devices.on_primary(_read, folder)
+    return tree if like is None or step is None else fit(tree, like, folder / str(step))
+
+
+def _read(folder: Path) -> tuple[int | None, Any]:
+    """Step and tree of the newest finished checkpoint; None where there is none."""
     step = latest_step(folder)
     if step is None:
-        return None
+        return None, None
     path = folder / str(step)
     problem = f"the checkpoint {path} is damaged; delete that folder to train this stage again, or pass --overwrite"
     try:
@@ -174,4 +188,4 @@ def restore(folder: Path, like: Any = None) -> Any | None:
         raise CorruptCheckpoint(problem) from error
     if not intact:
         raise CorruptCheckpoint(problem)
-    return tree if like is None else fit(tree, like, path)
+    return step, tree

@@ -1,5 +1,13 @@
-"""One program on many devices: a mesh of one axis over which images, whole batches of them, are spread."""
+"""One program on many devices, of one process or of several: a mesh of one axis over which images are spread.
 
+Every process runs the same program. What depends on anything but its arguments, files and clocks above all, is done by
+process 0 alone, and all others get what it got, so that all take the same path.
+"""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +17,83 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mgan_jax.types import Array
 
 AXIS = "data"
+MESSAGE_BYTES = 4096
+"""Messages between processes are filled up to this size times a power of two, so that few programs are compiled."""
+
+
+def join() -> None:
+    """Makes this process one of several that run one program; to be called before anything uses a device.
+
+    JAX finds the others by itself on TPU pods and under Slurm, Open MPI and Kubernetes. Elsewhere JAX_COORDINATOR_ADDRESS
+    (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...) name them.
+
+    Raises:
+      ValueError: nothing names them, or not all of it.
+    """
+    try:
+        number, index = (
+            int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
+        jax.distributed.initialize(num_processes=number, process_id=index)
+    except ValueError as error:
+        raise ValueError(
+            f"the processes of --distributed are not found ({error}); set JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES "
+            "and JAX_PROCESS_ID"
+        ) from None
+
+
+def is_primary() -> bool:
+    """Whether this is process 0, which alone reads and writes files."""
+    return jax.process_index() == 0
+
+
+def _broadcast(data: bytes) -> bytes:
+    """The bytes of process 0 on every process; the others' are not looked at."""
+    from jax.experimental import multihost_utils
+
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    message = np.zeros(MESSAGE_BYTES << max(0, (length - 1) // MESSAGE_BYTES).bit_length(), np.uint8)
+    if is_primary():
+        message[:length] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(message))[:length].tobytes()
+
+
+def on_primary(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function on process 0 alone; every process returns its result, or raises its error.
+
+    Args:
+      function: uses no device of another process; returns what can be pickled.
+      *arguments: of the function.
+    """
+    if jax.process_count() == 1:
+        return function(*arguments)
+    result, error, own = None, None, is_primary()
+    if own:
+        try:
+            result = function(*arguments)
+        except Exception as raised:
+            error = raised
+    received = pickle.loads(_broadcast(pickle.dumps((result, error)) if own else b""))
+    result, error = (result, error) if own else received
+    if error is not None:
+        raise error
+    return result
+
+
+def same(value: bytes, what: str) -> None:
+    """Compares a value with those of the other processes.
+
+    Raises:
+      ValueError: on every process, where two differ; `what` names the value.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digests = multihost_utils.process_allgather(np.frombuffer(hashlib.sha256(value).digest(), np.uint8))
+    if (digests != digests[0]).any():
+        others = ", ".join(map(str, np.flatnonzero((digests != digests[0]).any(1))))
+        raise ValueError(f"{what} of process {others} is not that of process 0; start all processes with the same")
 
 
 def make_mesh(number: int | str) -> Mesh | None:
@@ -31,14 +116,29 @@ def size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
+def _put(leaf: Any, sharding: NamedSharding) -> Array:
+    """An array that every process has whole, placed on the devices of all; each puts what its own devices hold."""
+    if sharding.is_fully_addressable or getattr(leaf, "sharding", None) == sharding:
+        return jax.device_put(leaf, sharding)
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def replicated(tree: Any, mesh: Mesh | None) -> Any:
     """The tree on every device of the mesh; without a mesh as it is."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return tree if mesh is None else jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, PartitionSpec())), tree)
 
 
 def spread(array: Array, mesh: Mesh | None) -> Array:
     """The array [N, ...] with its first axis over the devices, N a multiple of their number; without a mesh as it is."""
-    return array if mesh is None else jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return array if mesh is None else _put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def local(tree: Any) -> Any:
+    """A replicated tree as arrays of this process alone, whose computations then wait for no other."""
+    return tree if jax.process_count() == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def fetched(array: Array) -> np.ndarray:

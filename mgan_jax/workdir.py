@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgan_jax import devices
 from mgan_jax.checkpoint import UNFINISHED, CorruptCheckpoint, digest
 
 CONFIG = "config.json"
@@ -83,10 +84,16 @@ def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
 
     Raises:
       WorkdirMismatch: files that are no run's.
+      ValueError: another process was started with another configuration.
       OSError: the folder cannot be written.
     """
+    devices.same(json.dumps([config, overwrite], sort_keys=True).encode(), "the configuration")
+    devices.on_primary(_open, path, config, overwrite)
+
+
+def _open(path: Path, config: dict, overwrite: bool) -> None:
     try:
-        _open(path, overwrite)
+        _take(path, overwrite)
         write(path / CONFIG, json.dumps({**WRITTEN_BY, **config}, indent=1).encode())
         shutil.rmtree(path / REMOVED, ignore_errors=True)
     except OSError as error:
@@ -94,7 +101,7 @@ def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
         raise type(error)(f"the folder {path} cannot be used ({reason}); choose another --workdir") from error
 
 
-def _open(path: Path, overwrite: bool) -> None:
+def _take(path: Path, overwrite: bool) -> None:
     written = path / CONFIG
     if path.exists() and not path.is_dir():
         raise WorkdirMismatch(f"{path} is a file; choose another --workdir")
@@ -125,6 +132,10 @@ def claim(path: Path, name: str, reads: dict, output: Path) -> None:
     Raises:
       WorkdirMismatch: they were made from something else; the message shows the difference.
     """
+    devices.on_primary(_claim, path, name, reads, output)
+
+
+def _claim(path: Path, name: str, reads: dict, output: Path) -> None:
     file, reads = path / READS / f"{name}.json", json.loads(json.dumps(reads))
     if not output.exists():
         write(file, json.dumps(reads, indent=1).encode())
@@ -157,6 +168,10 @@ def finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers: 
     Raises:
       ValueError: an array of Python objects, or one whose name the file format keeps for itself.
     """
+    devices.on_primary(_finish_stage, path, name, arrays, numbers)
+
+
+def _finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
     numbers = json.loads(json.dumps(numbers))
     arrays = {key: np.asarray(value) for key, value in arrays.items()}
     for key, value in arrays.items():
@@ -174,6 +189,10 @@ def load_stage(path: Path, name: str) -> Stage | None:
     Raises:
       CorruptCheckpoint: the file is damaged.
     """
+    return devices.on_primary(_load_stage, path, name)
+
+
+def _load_stage(path: Path, name: str) -> Stage | None:
     file = stage_path(path, name)
     if not file.is_file():
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import checkpoint
+from mgan_jax import checkpoint, devices
 from mgan_jax.build import build
 from mgan_jax.datasets.idx import holds_idx
 from mgan_jax.datasets.split import class_balanced
@@ -34,8 +34,14 @@ def load_data(config: Any, data_dir: str | None, seed: int) -> Dataset:
 
 
 def data_digest(dataset: Dataset) -> str:
-    """First digits of the SHA-256 over all images and labels, by which a run knows its data wherever they lie."""
-    return checkpoint.digest([dataset.train, dataset.validation, dataset.test])[:16]
+    """First digits of the SHA-256 over all images and labels, by which a run knows its data wherever they lie.
+
+    Raises:
+      ValueError: another process has other data.
+    """
+    digest = checkpoint.digest([dataset.train, dataset.validation, dataset.test])[:16]
+    devices.same(digest.encode(), "the data")
+    return digest
 
 
 def test_images(dataset: Dataset, num_images: int | None) -> Split:

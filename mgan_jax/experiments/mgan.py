@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from scipy.special import softmax
 
-from mgan_jax import engine, workdir
+from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import data_digest, load_data, test_images
@@ -79,11 +79,16 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         history={"target": history, **histories},
         threat_model=THREAT_MODEL,
     )
+    devices.on_primary(write_seed, path, results, material)
+    return results, material
+
+
+def write_seed(path: Path, results: dict, material: Material) -> None:
+    """Results, images, training curves and the page of one seed."""
     report_results.write_results(path / "results.json", results)
     write_adversarial(path / "adversarial.npz", material)
     write_events(path / "events", material.history)
     write_report(path / "report.html", results, material)
-    return results, material
 
 
 def without_skipped(config: Any) -> Any:
@@ -134,8 +139,8 @@ def run(
     results, material = done[0]
     if len(seeds) > 1:
         results = report_results.mean_and_spread([one for one, _ in done])
-        report_results.write_results(path / "results.json", results)
-        write_report(path / "report.html", results, material)
+        devices.on_primary(report_results.write_results, path / "results.json", results)
+        devices.on_primary(write_report, path / "report.html", results, material)
     print_tables(results)
     print(f"report: {path / 'report.html'}")
     return results

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mgan_jax import checkpoint, engine, metrics, population, workdir
+from mgan_jax import checkpoint, devices, engine, metrics, population, workdir
 from mgan_jax.datasets.split import checked
 from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
@@ -145,7 +145,7 @@ def run(
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(whole.labels)},
         "rows": rows,
     }
-    report_results.write_results(path / "results.json", results)
+    devices.on_primary(report_results.write_results, path / "results.json", results)
     print(f"{int(chosen.sum())} of {len(images)} images tested, beside {int(correct.sum())} normal ones")
     print(f"{'protocol':>10}  operator    M  LCR %  normal %  AUROC  TPR at 5 % FPR  SPRT - FP")
     for row in rows:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from mgan_jax import engine, workdir
+from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import data_digest, load_data
 from mgan_jax.experiments.training import Run, train_target
@@ -44,11 +44,11 @@ def run(
                 {"step": end, **{name: float(values[end - config.log_every : end].mean()) for name, values in history.items()}}
                 for end in ends
             ]
-            write_events(place / "events", {"target": history})
+            devices.on_primary(write_events, place / "events", {"target": history})
             done.append(
                 {"name": config.target.name, "seed": seed, "test_accuracy": accuracy, "num_images": len(labels), "log": log}
             )
-    write_results(path / "target.json", {"rows": done})
+    devices.on_primary(write_results, path / "target.json", {"rows": done})
     for one in done:
         for line in one["log"]:
             print(f"step {line['step']:6d}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}")

@@ -91,19 +91,19 @@ def train(
     saved_at = time.monotonic()
 
     def save(progress: loop.Progress) -> None:
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(progress.state)]
+        leaves = jax.tree.leaves(progress.state)
         checkpoint.save(folder, progress.step, {"state": leaves, "step": progress.step, "history": progress.history})
 
     def after_chunk(progress: loop.Progress) -> None:
         nonlocal saved_at
         update(progress.step, **{name: values[-settings.chunk_size :].mean() for name, values in progress.history.items()})
-        if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES or progress.step >= total_steps:
+        if progress.step >= total_steps or devices.on_primary(lambda: time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES):
             save(progress)
             saved_at = time.monotonic()
 
     images, labels = run.dataset.train
     try:
-        return loop.run(
+        done = loop.run(
             loop.make_chunk(train_step, (images, labels), run.mesh),
             progress,
             stream_key(run.seed, name, "steps"),
@@ -118,6 +118,7 @@ def train(
         last = checkpoint.latest_step(folder)
         where = f"the last good checkpoint is {folder / str(last)}" if last is not None else "nothing was saved before"
         raise FloatingPointError(f"training of {name}: {error}; {where}; try a smaller learning rate") from None
+    return done._replace(state=devices.local(done.state))
 
 
 def build_target(config: Any, dataset: Dataset) -> Classifier:
