@@ -200,8 +200,8 @@ def test_help_names_every_flag(place):
     assert (status, err) == (0, [])
     lines = out.splitlines()
     assert len(lines) <= 30 and max(map(len, lines)) <= 130
-    flags = ("config", "workdir", "data_dir", "seeds", "devices", "overwrite", "noprogress", "nocompilation_cache", "traceback")
-    for flag in (*flags, "helpfull"):
+    flags = ("config", "workdir", "data_dir", "seeds", "devices", "distributed", "overwrite", "noprogress", "traceback")
+    for flag in (*flags, "nocompilation_cache", "helpfull"):
         assert f"--{flag}" in out
     assert "mgan" in lines[-1]
     assert type_in(place, "-h")[1] == out
