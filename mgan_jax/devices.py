@@ -62,7 +62,7 @@ def on_primary(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function on process 0 alone; every process returns its result, or raises its error.
 
     Args:
-      function: uses no device of another process; returns what can be pickled.
+      function: uses no device of another process; returns what can be pickled, less than 2 GiB.
       *arguments: of the function.
     """
     if jax.process_count() == 1:
@@ -116,19 +116,25 @@ def size(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def _put(leaf: Any, sharding: NamedSharding) -> Array:
-    """An array that every process has whole, placed on the devices of all; each puts what its own devices hold."""
-    if sharding.is_fully_addressable or getattr(leaf, "sharding", None) == sharding:
-        return jax.device_put(leaf, sharding)
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
-    host = np.asarray(leaf)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that every process has whole, placed on the devices of all; each process fills its own devices."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> Array:
+        if getattr(leaf, "sharding", None) == sharding:
+            return leaf
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
 
 
 def replicated(tree: Any, mesh: Mesh | None) -> Any:
     """The tree on every device of the mesh; without a mesh as it is."""
-    return tree if mesh is None else jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, PartitionSpec())), tree)
+    return tree if mesh is None else _put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def spread(array: Array, mesh: Mesh | None) -> Array:

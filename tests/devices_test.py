@@ -42,12 +42,12 @@ for method, network in (("stages", large), ("map", small), ("vmap", small)):
     np.testing.assert_array_equal(one, many)
     print("votes", method, one.shape)
 
-attack = mgan(small.apply, generator(0.3, (4, 8), 1), discriminator((4, 8)), [mutate], num_mutants=2)
+attack = mgan(small.apply, generator(0.3, (4,), 0), discriminator((4,)), [mutate], num_mutants=2)
 transforms = target_training.optimizer(1e-3, 6), gan.optimizer(1e-3, 6)
 trainings = {
     "target": (
-        target_training.make_train_step(large, transforms[0]),
-        lambda: target_training.init_state(jax.random.key(2), large, transforms[0]),
+        target_training.make_train_step(small, transforms[0]),
+        lambda: target_training.init_state(jax.random.key(2), small, transforms[0]),
     ),
     "mgan": (
         gan.make_train_step(attack, variables[small], transforms[1]),
