@@ -71,10 +71,6 @@ def train(
       checkpoint.CorruptCheckpoint: the saved state is not what was written.
       ValueError: it is the state of another version of the program, or a batch that the devices cannot share evenly.
     """
-    if settings.batch_size % devices.size(run.mesh):
-        raise ValueError(
-            f"batch_size of {name} is {settings.batch_size}; {run.mesh.size} devices need a multiple of their number"
-        )
     folder = run.path / "checkpoints" / name
     workdir.claim(run.path, name, reads, folder)
     progress = checkpoint.restore(folder)
@@ -87,6 +83,10 @@ def train(
         progress = loop.Progress(saved, int(progress["step"]), dict(progress["history"]))
     if progress.step >= total_steps:
         return progress
+    if settings.batch_size % devices.size(run.mesh):
+        raise ValueError(
+            f"batch_size of {name} is {settings.batch_size}; {run.mesh.size} devices need a multiple of their number"
+        )
     update = run.start(name, total_steps, "steps")
     saved_at = time.monotonic()
 
