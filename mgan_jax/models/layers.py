@@ -26,13 +26,21 @@ def swap_batch(x: Array) -> Array:
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1) -> Array:
+def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1, finished: bool = False) -> Array:
     """For each tap of a kernel the pixels it reads, [taps C, *shape, B] of padded images [C, H, W, B].
 
-    A loop over the taps makes XLA finish the images first; of slices written out it computes what made them (bias, ReLU, pooling)
-    once for every tap.
+    XLA reads the taps side by side; of images that nothing else needs it then computes what made them (bias, ReLU, pooling) once
+    for every tap. A loop over the taps makes it finish the images first.
+
+    Args:
+      images, shape, height, width, stride: of the convolution.
+      finished: whether the images are kept anyway, as those of a training's forward pass are.
     """
     rows, columns = (stride * (size - 1) + 1 for size in shape)
+    if finished:
+        taps = [(i, j) for i in range(height) for j in range(width)]
+        patches = jnp.stack([images[:, i : i + rows : stride, j : j + columns : stride] for i, j in taps])
+        return patches.reshape(-1, *patches.shape[2:])
     sizes = (images.shape[0], rows, columns, images.shape[-1])
 
     def read(tap: Array) -> Array:
@@ -42,40 +50,43 @@ def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, str
     return patches.reshape(-1, *patches.shape[2:])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _correlate(images: Array, kernel: Array, padding: Padding) -> Array:
-    """Stride 1, [C, H, W, B] and [h, w, C, out] -> [out, H', W', B], by slices and one matrix product.
-
-    The slices are taken of whichever side has fewer channels. Derivatives are correlations again: the sum of padded arrays that
-    differentiating slices gives is several times slower.
-    """
+def _product(images: Array, kernel: Array, padding: Padding, finished: bool) -> Array:
+    """Stride 1, [C, H, W, B] and [h, w, C, out] -> [out, H', W', B], by slices of whichever side has fewer channels."""
     height, width, channels, out = kernel.shape
     images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    shape = (images.shape[1] - height + 1, images.shape[2] - width + 1)
+    rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
     if channels <= out:
-        return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width), 1)
+        return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, (rows, columns), height, width, finished=finished), 1)
     products = kernel.transpose(0, 1, 3, 2).reshape(-1, channels) @ images.reshape(channels, -1)
     products = products.reshape(height, width, out, *images.shape[1:])
-    rows, columns = shape
     return sum(products[i, j][:, i : i + rows, j : j + columns] for i in range(height) for j in range(width))
 
 
-def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _correlate(images, kernel, padding), (images, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _correlate(images: Array, kernel: Array, padding: Padding, finished: bool = False) -> Array:
+    """`_product`, whose derivatives are correlations again: the sum of padded arrays that differentiating slices gives is several
+    times slower.
+    """
+    return _product(images, kernel, padding, finished)
 
 
-def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _forward(images: Array, kernel: Array, padding: Padding, finished: bool) -> tuple[Array, tuple[Array, Array]]:
+    return _correlate(images, kernel, padding, True), (images, kernel)
+
+
+def _backward(padding: Padding, finished: bool, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     images, kernel = saved
     height, width, channels, out = kernel.shape
     turned = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip((height, width), padding, strict=True))
-    to_images = _correlate(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2), turned)
+    to_images = _correlate(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2), turned, True)
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     if channels <= out:
-        patches = _patches(padded, gradient.shape[1:3], height, width).reshape(height * width * channels, -1)
+        patches = _patches(padded, gradient.shape[1:3], height, width, finished=True)
+        patches = patches.reshape(height * width * channels, -1)
         return to_images, (patches @ gradient.reshape(out, -1).T).reshape(kernel.shape)
     # Slices of the gradient instead, padded so far that every tap has one.
     spread = jnp.pad(gradient, ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0)))
-    patches = _patches(spread, padded.shape[1:3], height, width).reshape(height * width * out, -1)
+    patches = _patches(spread, padded.shape[1:3], height, width, finished=True).reshape(height * width * out, -1)
     products = (patches @ padded.reshape(channels, -1).T).reshape(height, width, out, channels)
     return to_images, products[::-1, ::-1].transpose(0, 1, 3, 2)
 
@@ -106,7 +117,7 @@ def convolution(images: Array, kernel: Array, stride: int = 1, padding: str = "S
         return _correlate(images, kernel, pads)
     images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     shape = tuple((size - tap) // stride + 1 for size, tap in zip(images.shape[1:3], (height, width), strict=True))
-    return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width, stride), 1)
+    return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width, stride, finished=True), 1)
 
 
 def upsampled_convolution(images: Array, kernel: Array) -> Array:
