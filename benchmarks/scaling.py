@@ -67,7 +67,7 @@ def child(work: Work) -> dict[str, float]:
     """
     import numpy as np
 
-    from mgan_jax import population
+    from mgan_jax import devices, population
     from mgan_jax.build import factory
     from mgan_jax.mutation.neuron_activation_inverse import neuron_activation_inverse
 
@@ -77,10 +77,10 @@ def child(work: Work) -> dict[str, float]:
     found = population.qualified(
         classifier, neuron_activation_inverse(0.05), jax.random.key(1), variables, images[:1], [0], work.num_mutants, 0.0
     )
-    before = peak_bytes()
-    population.votes(classifier, found, images)
+    mesh, before = devices.make_mesh(work.devices), peak_bytes()
+    population.votes(classifier, found, images, mesh=mesh)
     start = time.perf_counter()
-    votes = population.votes(classifier, found, images)
+    votes = population.votes(classifier, found, images, mesh=mesh)
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
