@@ -109,6 +109,7 @@ def qualified(
     min_accuracy_ratio: float = 0.9,
     exclude: Collection[str] = (),
     batch: int = BLOCK,
+    **how,
 ) -> Population:
     """Finds M distinct mutants whose accuracy is at least a share of the target's (Wang et al. 2019, section III-B).
 
@@ -126,6 +127,7 @@ def qualified(
       min_accuracy_ratio: share of the target's accuracy a mutant keeps; 0 keeps all.
       exclude: digests of mutants that must not appear, those of other streams.
       batch: mutants drawn at once.
+      **how: of `engine.outputs`.
 
     Returns:
       A `Population` of at most M mutants.
@@ -151,7 +153,7 @@ def qualified(
         if not verdicts.keys() >= set(drawn):
             good = np.ones(batch, bool)
             if min_accuracy_ratio:
-                kept = (engine.votes(network, mutants, images, variables) == labels).mean(1)
+                kept = (engine.votes(network, mutants, images, variables, **how) == labels).mean(1)
                 good = kept >= min_accuracy_ratio * accuracy - 1e-9
             verdicts.update(zip(drawn, good.tolist(), strict=True))
         qualifies = [verdicts[name] for name in drawn]

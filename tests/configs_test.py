@@ -7,6 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgan_jax.build import factory
+from mgan_jax.datasets.digits import digits
+from mgan_jax.experiments.crafting import check
 from mgan_jax.mutation import OPERATORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -48,3 +50,10 @@ def test_config(path, variant):
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="cifar"):
         load(MGAN, "cifar")
+
+
+def test_a_way_of_voting_that_there_is_not_is_found_before_anything_runs():
+    _, config = load(MGAN, "digits")
+    config.testing.method = "fast"
+    with pytest.raises(ValueError, match="method is 'fast'"):
+        check(config, digits(0))

@@ -97,6 +97,7 @@ def check(config: Any, dataset: Dataset) -> None:
         if testing[name] is not None and testing[name] < 1:
             raise ValueError(f"config.testing.{name} is {testing[name]}; choose at least 1")
     classifier = build_target(config.target, dataset)
+    engine.chosen_method(testing.method, classifier)
     for protocol in config.protocols.values():
         if not 0 <= protocol.min_accuracy_ratio <= 1:
             raise ValueError(f"min_accuracy_ratio is {protocol.min_accuracy_ratio}; choose a share between 0 and 1")

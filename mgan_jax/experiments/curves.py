@@ -39,7 +39,7 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
     sample = jax.jit(lambda key, v: population.sample(mutate, key, v, run.config.testing.num_validation_mutants))
     mutants = sample(key, variables)
     decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
-    flips = lambda x, decisions: engine.votes(classifier, mutants, x, variables, mesh=run.mesh) != decisions  # noqa: E731
+    flips = lambda x, decisions: engine.votes(classifier, mutants, x, variables, **run.how) != decisions  # noqa: E731
     clean = decide(images)
     normal = flips(images, clean)
     rows = []

@@ -76,7 +76,7 @@ def measure(
 def test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained):
     """Rows and label change rates of all attacks under the mutants of one operator and protocol."""
     tested = populations.draw(run, classifier, variables, operator, protocol, trained)
-    clean_votes = population.votes(classifier, tested.found, clean.images, mesh=run.mesh)
+    clean_votes = population.votes(classifier, tested.found, clean.images, **run.how)
     facts = {
         "operator": operator,
         "protocol": protocol.name,
@@ -94,7 +94,7 @@ def test_population(run, classifier, variables, test, clean, subjects, operator,
     if tested.found.num_mutants:
         arrays["normal"] = normal.mean(0)[correct].astype(np.float32)
     for key, subject in subjects.items():
-        votes = population.votes(classifier, tested.found, subject.images, mesh=run.mesh)
+        votes = population.votes(classifier, tested.found, subject.images, **run.how)
         row = testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed)
         rows.append({"key": list(key), "row": {**facts, **row}})
         flipped = correct & (subject.decisions != test.labels)

@@ -123,8 +123,8 @@ def run(
             workdir.claim(path, stage, read, workdir.stage_path(path, stage))
             if workdir.load_stage(path, stage) is None:
                 tested = populations.draw(one, classifier, variables, operator, protocol)
-                normal = (population.votes(classifier, tested.found, test.images, mesh=mesh) != clean)[:, correct]
-                flips = (population.votes(classifier, tested.found, images, mesh=mesh) != decisions)[:, chosen]
+                normal = (population.votes(classifier, tested.found, test.images, **one.how) != clean)[:, correct]
+                flips = (population.votes(classifier, tested.found, images, **one.how) != decisions)[:, chosen]
                 row = {
                     "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
                     "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,

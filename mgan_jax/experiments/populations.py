@@ -96,7 +96,16 @@ def draw(
     def found(stream: str, num_mutants: int, exclude: Collection[str]) -> population.Population:
         key = stream_key(run.seed, "mutants", stream, operator, protocol.name)
         return population.qualified(
-            classifier, mutate, key, variables, images, labels, num_mutants, protocol.min_accuracy_ratio, exclude
+            classifier,
+            mutate,
+            key,
+            variables,
+            images,
+            labels,
+            num_mutants,
+            protocol.min_accuracy_ratio,
+            exclude,
+            **run.how,
         )
 
     kappa, exclude = None, trained(operator, protocol, mutate)
@@ -105,6 +114,6 @@ def draw(
         exclude = (*exclude, *validation.digests)
         if validation.num_mutants:
             decisions = engine.predictions(classifier.apply, variables, images)
-            votes = population.votes(classifier, validation, images, mesh=run.mesh)
+            votes = population.votes(classifier, validation, images, **run.how)
             kappa = kappa_of(votes, decisions, decisions == np.asarray(labels))
     return Tested(operator, protocol, found("test", testing.num_mutants, exclude), kappa)

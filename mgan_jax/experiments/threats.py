@@ -87,7 +87,7 @@ def adapting_detectors(run: Run, classifier: Classifier, variables: Variables, t
     mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
     key = stream_key(run.seed, "mutants", "adapting")
     found = population.qualified(
-        classifier.apply, mutate, key, variables, images, labels, testing.num_mutants, protocol.min_accuracy_ratio
+        classifier, mutate, key, variables, images, labels, testing.num_mutants, protocol.min_accuracy_ratio, **run.how
     )
     if not found.num_mutants:
         return []

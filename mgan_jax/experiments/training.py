@@ -39,6 +39,11 @@ class Run(NamedTuple):
     data: str = ""
     mesh: Mesh | None = None
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """How mutants vote: arguments of `engine.outputs` that change no vote."""
+        return {"method": self.config.testing.method, "mesh": self.mesh}
+
     def reads(self) -> dict[str, Any]:
         """What every stage reads, the target's training first of all."""
         config = self.config.to_dict()

@@ -24,7 +24,7 @@ CONFIG = ConfigDict({
             "arguments": {"num_mutants": 7, "redraw_every": 2},
         }
     },
-    "testing": {"num_mutants": 4, "num_validation_mutants": 4, "num_validation_images": 8},
+    "testing": {"num_mutants": 4, "num_validation_mutants": 4, "num_validation_images": 8, "method": "auto"},
 })  # fmt: skip
 
 

@@ -26,6 +26,7 @@ CONFIG = {
     "dataset": {"name": "digits"},
     "attacks": {"noise": {}, "other": {}},
     "testing": {
+        "method": "auto",
         "operators": ("GF", "LD"), "num_mutants": 3, "num_validation_mutants": 3, "num_images": 40,
         "num_validation_images": 60,
     },
