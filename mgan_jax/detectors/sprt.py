@@ -106,7 +106,8 @@ def stopping_test(
       mutants: tree with a leading axis M, in the order in which they are used.
       images: [N, H, W, C].
       kappa, alpha, beta, delta_ratio: as in `sequential_test`.
-      block: mutants between two looks at who is decided; the verdict does not depend on it.
+      block: mutants between two looks at who is decided, four times as many after the second look, since those that are left
+        then take long; the verdict does not depend on it.
       **how: of `engine.outputs`.
 
     Raises:
@@ -117,8 +118,10 @@ def stopping_test(
     decisions, flipped = engine.predictions(network, variables, images), np.zeros(len(images), int)
     verdict = Verdict(*(np.zeros(len(images), dtype) for dtype in (bool, bool, np.int32, float)))
     active = np.arange(len(images))
-    for start in range(0, number, block):
-        part = jax.tree.map(lambda leaf, start=start: leaf[np.arange(start, start + block) % number], mutants)
+    start = 0
+    while start < number and len(active):
+        taken = np.arange(start, start + (block if start < 2 * block else 4 * block))
+        part = jax.tree.map(lambda leaf, taken=taken: leaf[taken % number], mutants)
         # Whole batches of equal size, so that one program serves however few images are left.
         rows = np.resize(active, -(-len(active) // size) * size)
         votes = engine.votes(network, part, images[rows], variables, batch_size=size, **how)
@@ -127,9 +130,7 @@ def stopping_test(
         for whole, values in zip(verdict, found, strict=True):
             whole[active] = values
         flipped[active] += flips.sum(0)
-        active = active[~(found.adversarial | found.normal)]
-        if not len(active):
-            break
+        active, start = active[~(found.adversarial | found.normal)], start + len(taken)
     return verdict
 
 
