@@ -38,7 +38,12 @@ def draw(results: dict, path: Path) -> None:
         time.plot(mutants, seconds, marker="o", label=label)
         memory.plot(mutants, peaks, marker="o", label=label)
     time.set(xlabel="mutants", ylabel="seconds", xscale="log", yscale="log")
-    memory.set(xlabel="mutants", ylabel="peak memory, MiB", xscale="log", ylim=(0, None))
+    largest = max(peak for points in lines.values() for _, _, peak in points)
+    memory.set(xlabel="mutants", ylabel="peak memory, MiB", xscale="log", ylim=(0, 1.1 * largest))
+    numbers = sorted({mutants for points in lines.values() for mutants, _, _ in points})
+    for axis in (time, memory):
+        axis.set_xticks(numbers, labels=[str(number) for number in numbers])
+        axis.set_xticks([], minor=True)
     time.legend(frameon=False)
     figure.suptitle(f"votes of a LeNet: {results['device']}", fontsize="medium")
     figure.savefig(path, dpi=150)
