@@ -20,11 +20,11 @@ def label_change_rate(
       mutate: the operator.
       num_mutants: M.
       min_accuracy_ratio: share of the network's accuracy a mutant must keep on the data given to `fit`.
-      method: as in `engine.evaluate`.
+      method: as in `engine.outputs`.
 
     Returns:
-      A `Detector`: `fit` draws the mutants, its state is their tree; `score` gives [B] in [0, 1], on the
-      host, not under `jax.jit`.
+      A `Detector`: `fit` draws the mutants, its state is their tree; `score` gives [B] in [0, 1], on the host,
+      not under `jax.jit`.
 
     Raises:
       ValueError: at `fit`, where no mutant qualifies.
