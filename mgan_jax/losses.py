@@ -18,6 +18,17 @@ def margin(logits: Array, labels: Array) -> Array:
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - jnp.where(own, -jnp.inf, logits).max(-1)
 
 
+def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -> Array:
+    """By how much an image is still of class y, or with targets not yet of class t; [B], negative where it fools.
+
+    Args:
+      logits: [B, num_classes].
+      labels: [B] classes to leave.
+      targets: [B] classes to reach, of a targeted attack.
+    """
+    return margin(logits, labels) if targets is None else -margin(logits, targets)
+
+
 def untargeted_hinge(logits: Array, labels: Array, kappa: Array | float = 0.0) -> Array:
     """L_adv = max(z_y - max_{i != y} z_i, -kappa) (Carlini & Wagner 2017, f_6, with the true class to leave)."""
     return jnp.maximum(margin(logits, labels), -kappa).mean()

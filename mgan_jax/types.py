@@ -66,23 +66,30 @@ class Classifier(NamedTuple):
 
 
 class AttackResult(NamedTuple):
-    """What an attack returns; every field is recomputed from `adversarial`, the images that are returned.
+    """What an attack returns; every field but `used` is recomputed from `adversarial`, the images that are returned.
+
+    With a sweep over K epsilons every field has a leading axis K.
 
     Attributes:
       adversarial: [B, H, W, C] in [0, 1]; where the attack failed, its best iterate.
       success: [B] bool: the clean image is classified correctly, and the returned one is not (targeted: gets the target).
+      success_rounded: [B] bool: the same of the returned images rounded to 8 bits, as they are saved.
       clean_correct: [B] bool: the target classifies the clean image correctly.
       logits: [B, num_classes] of the returned images.
-      l0, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
+      l0, l1, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
+      used: [B] int32: gradients of the target that were taken for an image; of black-box attacks, queries of it.
     """
 
     adversarial: Array
     success: Array
+    success_rounded: Array
     clean_correct: Array
     logits: Array
     l0: Array
+    l1: Array
     l2: Array
     linf: Array
+    used: Array
 
 
 class Attack(Protocol):
@@ -91,6 +98,18 @@ class Attack(Protocol):
     def __call__(
         self, key: Array, variables: Variables, images: Array, labels: Array, targets: Array | None = None
     ) -> AttackResult: ...
+
+
+class LearnedAttack(NamedTuple):
+    """An attack that learns on images before it attacks others; `jax.tree_util.Partial(attack, state)` is an `Attack`.
+
+    Attributes:
+      fit: `fit(key, variables, images [N, H, W, C], labels [N]) -> state`, a tree of arrays; can be jitted.
+      attack: `attack(state, key, variables, images, labels, targets=None) -> AttackResult`.
+    """
+
+    fit: Callable[..., Any]
+    attack: Callable[..., AttackResult]
 
 
 class Network(NamedTuple):

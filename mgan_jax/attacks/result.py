@@ -1,9 +1,22 @@
-"""What every attack does last: look at the images it returns."""
+"""What every attack does last, look at the images it returns, and on the way, keep the better of two iterates."""
+
+from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
+
+
+def choose(better: Array, new: Any, old: Any) -> Any:
+    """Trees of arrays [B, ...]: image by image `new` where `better` [B], else `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, o), new, old)
+
+
+def rounded(images: Array) -> Array:
+    """Images in [0, 1] as they are saved, with 8 bits a value."""
+    return jnp.round(images * 255) / 255
 
 
 def attack_result(
@@ -13,6 +26,7 @@ def attack_result(
     adversarial: Array,
     labels: Array,
     targets: Array | None = None,
+    used: Array | int = 0,
 ) -> AttackResult:
     """Recomputes success and distances from the returned images.
 
@@ -22,20 +36,28 @@ def attack_result(
       adversarial: [B, H, W, C].
       labels: [B] true classes.
       targets: [B] aims of a targeted attack; an image that is of its target's class is no success.
+      used: [B] gradients or queries an image, or one number for all.
     """
     chex.assert_equal_shape([images, adversarial])
     clean_correct = apply_fn(variables, images).argmax(-1) == labels
+
+    def fools(logits: Array) -> Array:
+        decisions = logits.argmax(-1)
+        fooled = decisions != labels if targets is None else (decisions == targets) & (labels != targets)
+        return fooled & clean_correct
+
     logits = apply_fn(variables, adversarial)
-    decisions = logits.argmax(-1)
-    fooled = decisions != labels if targets is None else (decisions == targets) & (labels != targets)
     change = jnp.abs(adversarial - images)
     flat = change.reshape(change.shape[0], -1)
     return AttackResult(
         adversarial=adversarial,
-        success=fooled & clean_correct,
+        success=fools(logits),
+        success_rounded=fools(apply_fn(variables, rounded(adversarial))),
         clean_correct=clean_correct,
         logits=logits,
         l0=(change > 0).any(-1).reshape(change.shape[0], -1).sum(-1),
+        l1=flat.sum(-1),
         l2=jnp.sqrt(jnp.square(flat).sum(-1)),
         linf=flat.max(-1),
+        used=jnp.broadcast_to(jnp.asarray(used, jnp.int32), labels.shape),
     )

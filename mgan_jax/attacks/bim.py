@@ -1,0 +1,28 @@
+"""Basic iterative method (Kurakin et al. 2017, arXiv:1607.02533): FGSM in small steps, from the image itself."""
+
+from collections.abc import Sequence
+
+from mgan_jax.attacks.pgd import pgd
+from mgan_jax.types import ApplyFn, Attack
+
+
+def bim(
+    apply_fn: ApplyFn,
+    epsilon: float | Sequence[float] = 0.3,
+    norm: str = "linf",
+    num_steps: int = 10,
+    step_size: float | None = None,
+) -> Attack:
+    """`pgd` without a random start.
+
+    Args:
+      apply_fn: the target.
+      epsilon: radius of the ball; K of them give results [K, B, ...].
+      norm: "linf" or "l2".
+      num_steps: gradient steps.
+      step_size: of each; None: 2.5 epsilon / num_steps.
+
+    Raises:
+      ValueError: as in `pgd`.
+    """
+    return pgd(apply_fn, epsilon, num_steps, step_size, random_start=False, norm=norm)
