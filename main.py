@@ -146,8 +146,8 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
-    """Imports jax and the experiment, and runs it."""
+def run(config: ConfigDict, workdir: Path) -> int:
+    """Imports jax and the experiment, runs it, and returns its exit status, 0 where it has none."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)
     import jax
@@ -164,14 +164,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
     mesh = devices.make_mesh(FLAGS.devices or ("all" if FLAGS.distributed else "1"))
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if devices.is_primary() else nowhere):
         options = FLAGS.data_dir, read_seeds(config), FLAGS.overwrite, FLAGS.progress, mesh
-        experiment(config.experiment)(config, workdir, *options)
+        returned = experiment(config.experiment)(config, workdir, *options)
+    return returned if isinstance(returned, int) else 0
 
 
 def main(_: list[str]) -> int:
     name, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
     workdir = Path(FLAGS.workdir or Path("runs") / "_".join(filter(None, (Path(name).stem, variant))))
     try:
-        run(FLAGS.config, workdir)
+        return run(FLAGS.config, workdir)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
@@ -179,7 +180,6 @@ def main(_: list[str]) -> int:
         if FLAGS.traceback:
             raise
         stop(error, 1)
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float,
     return float(interval.low), float(interval.high)
 
 
+def standard_error(share: float, total: int) -> float:
+    """Standard error of a proportion, sqrt(p (1 - p) / n); 0 where n = 0."""
+    return float(np.sqrt(share * (1 - share) / total)) if total else 0.0
+
+
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     """P(positive > negative) + P(positive = negative) / 2, the area under the ROC curve (Mann and Whitney 1947).
 

@@ -50,3 +50,19 @@ def test_images(dataset: Dataset, num_images: int | None) -> Split:
         return dataset.test
     rows = class_balanced(dataset.test.labels, num_images, seed=0)
     return Split(np.asarray(dataset.test.images[rows]), np.asarray(dataset.test.labels[rows]))
+
+
+def correct_images(split: Split, decisions: np.ndarray, num_images: int) -> Split:
+    """So many class-balanced images that the target classifies correctly: the one set on which attacks are compared.
+
+    Args:
+      split: test images.
+      decisions: [N] the target's labels on them.
+      num_images: in all; the same ones for the same target.
+
+    Raises:
+      ValueError: a class has too few.
+    """
+    correct = np.flatnonzero(decisions == split.labels)
+    rows = correct[class_balanced(split.labels[correct], num_images, seed=0)]
+    return Split(np.asarray(split.images[rows]), np.asarray(split.labels[rows]))

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,14 @@ def embedded(figure: Any, kind: str = "svg") -> str:
             figure.savefig(buffer, format="png", dpi=120)
     encoding = "image/svg+xml" if kind == "svg" else "image/png"
     return f"data:{encoding};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def templates() -> Any:
+    """The package's own templates."""
+    import jinja2
+
+    loader = jinja2.PackageLoader("mgan_jax", "report")
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def between(values: list[float]) -> str:
@@ -110,8 +117,6 @@ def protocol_plots(results: dict, material: Material) -> list[dict[str, Any]]:
 
 def render(results: dict, material: Material) -> str:
     """The page as text."""
-    import jinja2
-
     results = plain(results)
     first: dict[str, dict] = {}
     for row in results["rows"]:
@@ -128,8 +133,7 @@ def render(results: dict, material: Material) -> str:
         "labels": embedded(curves.label_histograms(list(first.values()), material.class_names)) if first else None,
         "gallery": embedded(pictures.prediction_gallery(material), "png"),
     }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("mgan_jax.report").joinpath("page.html").read_text("utf-8"))
+    template = templates().get_template("page.html")
     deviation = results["target"].get("test_accuracy_std")
     return template.render(
         results=results,

@@ -1,0 +1,160 @@
+"""One attack of a comparison: built as the config says, fitted where it learns, run on the images, timed, kept."""
+
+import inspect
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mgan_jax import workdir
+from mgan_jax.build import build, factory
+from mgan_jax.experiments import crafting, reads
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run
+from mgan_jax.types import Array, Attack, AttackResult, Classifier, Dataset, LearnedAttack, Split, Variables
+
+GENERATORS = ("advgan", "mgan")
+
+
+class Attacked(NamedTuple):
+    """What an attack made of N images, as it is kept.
+
+    Attributes:
+      images: [N, H, W, C].
+      success, success_rounded: [N] bool, as in `AttackResult`.
+      used: [N] gradients or queries.
+      numbers: `seconds` of the attack and `compile_seconds`, `fit_seconds` of one that learns, else None, `num_targeted`.
+    """
+
+    images: np.ndarray
+    success: np.ndarray
+    success_rounded: np.ndarray
+    used: np.ndarray
+    numbers: dict[str, Any]
+
+
+def build_model(settings: Any, dataset: Dataset, epsilon: float | None = None) -> Any:
+    """The model that a section of a config names, with the facts that its factory asks for."""
+    arguments = {name: value for name, value in settings.items() if name != "name"}
+    facts = {"image_shape": dataset.image_shape, "num_classes": dataset.num_classes, "epsilon": epsilon}
+    takes = inspect.signature(factory("models", settings["name"])).parameters
+    return build("models", settings["name"], **{name: v for name, v in facts.items() if name in takes}, **arguments)
+
+
+def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset) -> Attack | LearnedAttack:
+    """The attack of a row.
+
+    Args:
+      settings: `method`, where it is not the row's name; `arguments` of its factory; `networks`, arguments that are models;
+        `attacks`, arguments that are factories of attacks, each with arguments of its own.
+      name: of the row.
+      classifier: the target.
+      dataset: whose shapes models take.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in settings.get("arguments", {}).items()}
+    bound = arguments.get("epsilon")
+    for argument, model in settings.get("networks", {}).items():
+        arguments[argument] = build_model(model, dataset, bound)
+    for argument, other in settings.get("attacks", {}).items():
+        more = {key: value for key, value in other.items() if key != "name"}
+        arguments[argument] = partial(factory("attacks", other["name"]), **more)
+    return build("attacks", settings.get("method", name), apply_fn=classifier.apply, **arguments)
+
+
+def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
+    """The program for arguments of these shapes, and the seconds that it took to make."""
+    began = time.monotonic()
+    return jax.jit(function).lower(*arguments).compile(), time.monotonic() - began
+
+
+def in_batches(attack: Attack, key: Array, variables: Variables, test: Split, targets: np.ndarray | None, size: int) -> tuple:
+    """The attack on all images in batches of one shape, the last filled up and cut; `key` is folded with each one's start.
+
+    Returns:
+      (result, its arrays NumPy and joined along the images; seconds; seconds of compilation).
+    """
+    count = len(test.labels)
+    size = min(size, count)
+    arrays = (test.images, test.labels) if targets is None else (test.images, test.labels, targets)
+    batches = [tuple(array[np.arange(start, start + size) % count] for array in arrays) for start in range(0, count, size)]
+    program, compile_seconds = compiled(attack, key, variables, *batches[0])
+    began, made = time.monotonic(), []
+    for i, batch in enumerate(batches):
+        result = program(jax.random.fold_in(key, i * size), variables, *batch)
+        made.append(jax.tree.map(lambda leaf, rows=count - i * size: np.asarray(leaf)[:rows], result))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *made)
+    return joined, time.monotonic() - began, compile_seconds
+
+
+def fit(run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int) -> tuple[Attack, float]:
+    """A learned attack's fitted form, from so many training images, and the seconds that fitting took."""
+    images, labels = (array[:num_images] for array in run.dataset.train)
+    program, _ = compiled(learned.fit, key, variables, images, labels)
+    began = time.monotonic()
+    state = jax.block_until_ready(program(key, variables, images, labels))
+    return jax.tree_util.Partial(learned.attack, state), time.monotonic() - began
+
+
+def random_targets(run: Run, labels: np.ndarray, name: str) -> np.ndarray:
+    """For each image a class that is not its own, every one equally likely."""
+    key = stream_key(run.seed, "targets", name)
+    moved = jax.random.randint(key, (len(labels),), 1, run.dataset.num_classes)
+    return ((labels + np.asarray(moved)) % run.dataset.num_classes).astype(np.int32)
+
+
+def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split) -> Attacked:
+    """The row `name` of `config.attacks` on these images; a finished one is read.
+
+    Args:
+      run: the seed.
+      name: of the row.
+      classifier, variables: the target.
+      test: the images, all classified correctly.
+    """
+    stage = f"attack_{name}"
+    workdir.claim(run.path, stage, reads.of_images(run, name), workdir.stage_path(run.path, stage))
+    done = workdir.load_stage(run.path, stage)
+    if done is None:
+        workdir.finish_stage(run.path, stage, *run_attack(run, name, classifier, variables, test))
+        done = workdir.load_stage(run.path, stage)
+    return Attacked(**done.arrays, numbers=done.numbers)
+
+
+def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split) -> tuple[dict, dict]:
+    """Arrays and numbers of one attack, as `attacked` keeps them."""
+    settings = run.config.attacks[name]
+    key = stream_key(run.seed, "attack", name)
+    fit_seconds, targets = None, random_targets(run, test.labels, name) if settings.get("targeted", False) else None
+    if settings.get("method", name) in GENERATORS:
+        operators = crafting.training_operators("all") if name == "mgan" else ()
+        began = time.monotonic()
+        made, state, _ = crafting.generative(run, classifier, variables, name, settings.get("method", name), operators)
+        attack, fit_seconds = jax.tree_util.Partial(made.attack, {"generator": state["generator"]}), time.monotonic() - began
+    else:
+        attack = build_attack(settings, name, classifier, run.dataset)
+        if isinstance(attack, LearnedAttack):
+            attack, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
+    result, seconds, compile_seconds = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
+    return kept(result), {
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "fit_seconds": fit_seconds,
+        "out_of_bounds": int(((result.adversarial < 0) | (result.adversarial > 1)).sum()),
+        "not_finite": int((~np.isfinite(result.adversarial)).sum() + (~np.isfinite(result.logits)).sum()),
+    }
+
+
+def kept(result: AttackResult) -> dict[str, np.ndarray]:
+    """The arrays of a result that a stage keeps."""
+    return {
+        "images": result.adversarial,
+        "success": result.success,
+        "success_rounded": result.success_rounded,
+        "used": result.used,
+    }

@@ -1,0 +1,200 @@
+"""All attacks on one target and one fixed set of images: the comparison that MGAN's claim has to be seen in."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from scipy.special import softmax
+
+from mgan_jax import devices, engine, workdir
+from mgan_jax.experiments import sanity, sweeps
+from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
+from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
+from mgan_jax.experiments.data import correct_images, data_digest, load_data
+from mgan_jax.experiments.measuring import measure
+from mgan_jax.experiments.training import Run, build_target, train_target
+from mgan_jax.report import results as report_results
+from mgan_jax.report.comparison import print_comparison, write_comparison
+from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
+from mgan_jax.report.terminal import progress
+from mgan_jax.types import Classifier, Dataset, Split, Variables
+
+
+def chosen_rows(config: Any) -> list[str]:
+    """Names of the rows to run: those of `config.rows`, or all.
+
+    Raises:
+      ValueError: it names one that there is not.
+    """
+    for name in config.rows:
+        if name not in config.attacks:
+            raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config.attacks)}")
+    return [name for name in config.attacks if not config.rows or name in config.rows]
+
+
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything that the config names and runs nothing.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    classifier = build_target(config.target, dataset)
+    for protocol in config.protocols.values():
+        for operator in config.testing.operators:
+            check_operator(config, classifier, operator, protocol.rate)
+    for name in chosen_rows(config):
+        settings = config.attacks[name]
+        if settings.knowledge not in ("white box", "scores", "labels"):
+            raise ValueError(f"config.attacks.{name}.knowledge is {settings.knowledge!r}; choose white box, scores or labels")
+        if settings.get("method", name) in GENERATORS:
+            build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
+        else:
+            build_attack(settings, name, classifier, dataset)
+    for name in (*config.curve.attacks, config.curve.steps_of):
+        if name not in config.attacks:
+            raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")
+
+
+def facts(config: Any, name: str, made: Attacked, clean: np.ndarray) -> dict[str, Any]:
+    """What a row says of an attack beside what every attack's row says.
+
+    Args:
+      config: the whole configuration.
+      name: of the row.
+      made: what the attack made.
+      clean: the images [N, H, W, C] it was given.
+    """
+    settings, count = config.attacks[name], len(clean)
+    arguments, black_box = settings.get("arguments", {}), settings.knowledge != "white box"
+    change = np.abs(made.images - clean).reshape(count, -1)
+    distances = {"l0": (made.images != clean).any(-1).reshape(count, -1).sum(-1), "l1": change.sum(-1),
+                 "l2": np.sqrt(np.square(change).sum(-1)), "linf": change.max(-1)}  # fmt: skip
+    needed = np.sort(np.where(made.success, made.used, np.inf))
+    reached = {f"used_{share}": needed[max(int(np.ceil(count * share / 100)) - 1, 0)] for share in (50, 90)}
+    generator = settings.get("method", name) in GENERATORS
+    return {
+        "method": settings.get("method", name),
+        "knowledge": settings.knowledge,
+        "norm": "linf" if generator else arguments.get("norm", settings.get("norm", "linf")),
+        "epsilon": config.epsilon if generator else arguments.get("epsilon"),
+        "num_images": count,
+        "targeted": bool(settings.get("targeted", False)),
+        "success_rate": float(made.success.mean()),
+        "success_rounded": float(made.success_rounded.mean()),
+        **{f"median_{k}": float(np.median(v[made.success])) if made.success.any() else None for k, v in distances.items()},
+        "used": float(made.used.mean()),
+        **{name: float(value) if black_box and np.isfinite(value) else None for name, value in reached.items()},
+        "seconds_per_1000": 1000 * made.numbers["seconds"] / count,
+        **{name: made.numbers[name] for name in ("compile_seconds", "fit_seconds", "out_of_bounds", "not_finite")},
+    }
+
+
+def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
+    """For each norm, epsilon and knowledge the share of images that some attack of that kind flips."""
+    groups: dict[tuple, list[str]] = {}
+    for name, row in rows.items():
+        if row["epsilon"] is not None and not row["targeted"]:
+            groups.setdefault((row["norm"], row["epsilon"], row["knowledge"]), []).append(name)
+    return [
+        {
+            "norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names,
+            "success_rate": float(np.any([made[name].success for name in names], axis=0).mean()),
+            "robust_accuracy": float(1 - np.any([made[name].success for name in names], axis=0).mean()),
+        }
+        for (norm, epsilon, knowledge), names in groups.items()
+    ]  # fmt: skip
+
+
+def material(run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked]) -> Material:
+    """What the report's pictures are made of."""
+    probabilities = lambda images: softmax(engine.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
+    return Material(
+        clean_images=test.images,
+        labels=test.labels,
+        probabilities=probabilities(test.images),
+        class_names=run.dataset.class_names,
+        adversarial={name: AttackMaterial(one.images, probabilities(one.images), one.success) for name, one in made.items()},
+        lcr={},
+        epsilon_rows=[],
+        history={},
+        threat_model=[],
+    )
+
+
+def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None) -> tuple[dict, Material]:
+    """One seed of the comparison; every part that is finished is read, not run again."""
+    began = time.monotonic()
+    dataset = load_data(config.dataset, data_dir, seed)
+    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    classifier, variables, _ = train_target(run)
+    decisions = engine.predictions(classifier.apply, variables, dataset.test.images)
+    accuracy = float((decisions == dataset.test.labels).mean())
+    test = correct_images(dataset.test, decisions, config.testing.num_images)
+    names = chosen_rows(config)
+    update = start("attacks", len(names), "attacks")
+    made, own = {}, {}
+    for done, name in enumerate(names, 1):
+        made[name] = attacked(run, name, classifier, variables, test)
+        own[name] = facts(config, name, made[name], test.images)
+        update(done, success=own[name]["success_rate"])
+    images = {(name, None): one.images for name, one in made.items()}
+    rows, _ = measure(run, classifier, variables, test, images, facts=own)
+    curve = sweeps.epsilon_rows(run, classifier, variables, test)
+    steps = sweeps.step_rows(run, classifier, variables, test)
+    confidence = sweeps.confidence_rows(run, classifier, variables, test)
+    results = {
+        "config": config.to_dict(),
+        "seed": seed,
+        "versions": report_results.environment(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": time.monotonic() - began,
+        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},
+        "rows": rows,
+        "worst_cases": worst_cases(own, made),
+        "curve_rows": curve,
+        "step_rows": steps,
+        "confidence_rows": confidence,
+        "sanity": sanity.checks(classifier, variables, test, list(own.values()), curve, steps),
+    }
+    return results, material(run, classifier, variables, test, made)
+
+
+def write_seed(path: Path, results: dict, shown: Material) -> None:
+    """Results, images and the page of one seed."""
+    report_results.write_results(path / "results.json", results)
+    write_adversarial(path / "adversarial.npz", shown)
+    write_comparison(path / "report.html", results, shown)
+
+
+def run(
+    config: Any,
+    path: Path,
+    data_dir: str | None,
+    seeds: list[int],
+    overwrite: bool,
+    show_progress: bool,
+    mesh: Mesh | None = None,
+) -> int:
+    """Runs the comparison for each seed; arguments as in `experiments.mgan.run`.
+
+    Returns:
+      The program's exit status: 3 where a line of the sanity section does not hold, else 0.
+    """
+    check(config, load_data(config.dataset, data_dir, seeds[0]))
+    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    status = 0
+    with progress(show_progress) as start:
+        for seed in seeds:
+            place = path if len(seeds) == 1 else path / f"seed_{seed}"
+            results, shown = run_seed(config, place, data_dir, seed, start, mesh)
+            devices.on_primary(write_seed, place, results, shown)
+            print_comparison(results)
+            print(f"report: {place / 'report.html'}")
+            violated = [one["claim"] for one in results["sanity"] if one["holds"] is False]
+            if violated:
+                print(f"does not hold: {'; '.join(violated)}")
+                status = 3
+    return status

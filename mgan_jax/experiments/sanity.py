@@ -1,0 +1,112 @@
+"""What must hold of any honest comparison of attacks; a line that does not hold points at a bug or at masked gradients."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from mgan_jax import engine
+from mgan_jax.metrics import standard_error
+from mgan_jax.types import Classifier, Split, Variables
+
+SINGLE_STEP = ("fgsm",)
+MAX_ZERO_GRADIENTS = 0.05
+
+
+def line(claim: str, value: Any, holds: bool | None) -> dict[str, Any]:
+    """A row of the sanity table; `holds` None: nothing to compare."""
+    return {"claim": claim, "value": value, "holds": None if holds is None else bool(holds)}
+
+
+def not_weaker(stronger: float, weaker: float, count: int) -> bool:
+    """Whether a share is at least another, up to two standard errors of the difference."""
+    error = np.hypot(standard_error(stronger, count), standard_error(weaker, count))
+    return stronger >= weaker - 2 * error
+
+
+def zero_gradients(classifier: Classifier, variables: Variables, test: Split) -> float:
+    """Share of images at which the gradient of the cross-entropy is exactly zero everywhere."""
+
+    @jax.jit
+    def zeros(images, labels):
+        loss = lambda x: optax.softmax_cross_entropy_with_integer_labels(classifier.apply(variables, x), labels).sum()  # noqa: E731
+        return (jax.grad(loss)(images) == 0).all((1, 2, 3))
+
+    size = min(250, len(test.labels))
+    starts = range(0, len(test.labels) - size + 1, size)
+    return float(np.mean([zeros(test.images[s : s + size], test.labels[s : s + size]) for s in starts]))
+
+
+def look_like_logits(logits: np.ndarray) -> bool:
+    """Whether outputs [N, num_classes] are no probabilities: some negative, or rows that do not sum to one."""
+    return bool((logits < 0).any() or (np.abs(logits.sum(-1) - 1) > 1e-3).any())
+
+
+def curve_lines(curve: list[dict], steps: list[dict]) -> list[dict]:
+    """Lines about success against epsilon and against the number of steps."""
+    found = []
+    for name in dict.fromkeys(row["attack"] for row in curve):
+        own = {row["epsilon"]: row["success_rate"] for row in curve if row["attack"] == name}
+        if 0.0 in own:
+            found.append(line(f"{name}: success at epsilon 0 is 0", own[0.0], own[0.0] == 0))
+        if 1.0 in own and name not in SINGLE_STEP:
+            found.append(line(f"{name}: success at epsilon 1 is 100 %", own[1.0], own[1.0] == 1))
+    for single in SINGLE_STEP:
+        base = {row["epsilon"]: row for row in curve if row["attack"] == single}
+        for name in dict.fromkeys(row["attack"] for row in curve if row["attack"] not in SINGLE_STEP):
+            pairs = [(row, base[row["epsilon"]]) for row in curve if row["attack"] == name and row["epsilon"] in base]
+            if pairs:
+                holds = all(not_weaker(a["success_rate"], b["success_rate"], a["num_images"]) for a, b in pairs)
+                least = min(a["success_rate"] - b["success_rate"] for a, b in pairs)
+                found.append(line(f"{name} is nowhere weaker than {single}", least, holds))
+    if len(steps) > 1:
+        pairs = list(zip(steps[1:], steps, strict=False))
+        holds = all(not_weaker(a["success_rate"], b["success_rate"], a["num_images"]) for a, b in pairs)
+        counts = ", ".join(str(row["num_steps"]) for row in steps)
+        least = min(a["success_rate"] - b["success_rate"] for a, b in pairs)
+        found.append(line(f"{steps[0]['attack']}: more steps ({counts}) are not weaker", least, holds))
+    return found
+
+
+def knowledge_lines(rows: list[dict]) -> list[dict]:
+    """Lines that compare, within each norm and epsilon, black-box with white-box attacks."""
+    found = []
+    bounds = dict.fromkeys((row["norm"], row["epsilon"]) for row in rows if row.get("epsilon") is not None)
+    for norm, epsilon in bounds:
+        own = [row for row in rows if (row["norm"], row["epsilon"]) == (norm, epsilon) and not row["targeted"]]
+        white, black = ([row for row in own if (row["knowledge"] == "white box") == is_white] for is_white in (True, False))
+        if white and black:
+            best, other = (max(row["success_rate"] for row in group) for group in (white, black))
+            claim = f"black box is not stronger than white box ({norm} {epsilon:g})"
+            found.append(line(claim, best - other, not_weaker(best, other, own[0]["num_images"])))
+    return found
+
+
+def checks(
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    rows: list[dict],
+    curve: list[dict],
+    steps: list[dict],
+) -> list[dict]:
+    """The lines of the sanity section: `{claim, value, holds}`.
+
+    Args:
+      classifier, variables: the target.
+      test: the comparison's images.
+      rows: one an attack, with norm, epsilon, knowledge, targeted, success_rate, out_of_bounds, not_finite.
+      curve, steps: as `sweeps` gives them.
+    """
+    zero = zero_gradients(classifier, variables, test)
+    outside, broken = (sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite"))
+    logits = engine.logits(classifier.apply, variables, test.images)
+    return [
+        line("outputs are logits, no probabilities", None, look_like_logits(logits)),
+        line(f"gradients that are zero: at most {MAX_ZERO_GRADIENTS:.0%}", zero, zero <= MAX_ZERO_GRADIENTS),
+        line("pixels outside [0, 1]: none", outside, outside == 0),
+        line("numbers that are not finite: none", broken, broken == 0),
+        *curve_lines(curve, steps),
+        *knowledge_lines(rows),
+    ]

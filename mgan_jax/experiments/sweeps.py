@@ -1,0 +1,137 @@
+"""Attacks along an axis: robust accuracy against epsilon, and label change rate against the confidence an attack asks for."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgan_jax import engine, population, workdir
+from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run, build_mutation
+from mgan_jax.metrics import auroc
+from mgan_jax.mutation.mixture import mixture
+from mgan_jax.types import Classifier, Split, Variables
+
+
+def changed(settings: Any, **arguments: Any) -> ConfigDict:
+    """A row of the config with other arguments."""
+    settings = copy.deepcopy(ConfigDict(settings)).unlock()
+    settings.arguments = ConfigDict({**settings.get("arguments", {}), **arguments})
+    return settings
+
+
+def stage_rows(run: Run, stage: str, reads: dict, make: Any) -> list[dict]:
+    """Rows of a finished stage, or those that `make()` gives, which are then kept."""
+    workdir.claim(run.path, stage, reads, workdir.stage_path(run.path, stage))
+    if workdir.load_stage(run.path, stage) is None:
+        workdir.finish_stage(run.path, stage, {}, {"rows": make()})
+    return workdir.load_stage(run.path, stage).numbers["rows"]
+
+
+def epsilon_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Success of each attack of `config.curve.attacks` at each of its epsilons, all in one program an attack.
+
+    Returns:
+      Rows with attack, epsilon, norm, success_rate, robust_accuracy, num_images.
+    """
+    curve, rows = run.config.curve, []
+    for name in curve.attacks:
+        settings = changed(run.config.attacks[name], epsilon=tuple(curve.epsilons))
+
+        def make(name=name, settings=settings):
+            attack = build_attack(settings, name, classifier, run.dataset)
+            key = stream_key(run.seed, "curve", name)
+            # K epsilons lead: the images come first for joining batches.
+            moved = lambda *args: _images_first(attack(*args))  # noqa: E731
+            result, _, _ = in_batches(moved, key, variables, test, None, settings.get("batch_size", 250))
+            norm, count = settings.arguments.get("norm", "linf"), len(test.labels)
+            shares = result.success.mean(0)
+            return [
+                {"attack": name, "epsilon": float(epsilon), "norm": norm, "num_images": count,
+                 "success_rate": float(share), "robust_accuracy": float(1 - share)}
+                for epsilon, share in zip(curve.epsilons, shares, strict=True)
+            ]  # fmt: skip
+
+        read = {**run.reads(), "attack": settings.to_dict(), "num_images": len(test.labels)}
+        rows += stage_rows(run, f"curve_{name}", read, make)
+    return rows
+
+
+def _images_first(result: Any) -> Any:
+    return result._replace(**{name: leaf.swapaxes(0, 1) for name, leaf in result._asdict().items()})
+
+
+def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Success of `config.curve.steps_of` with each number of steps of `config.curve.steps`, at `config.curve.steps_epsilon`."""
+    curve = run.config.curve
+    name = curve.steps_of
+
+    def make():
+        rows = []
+        for steps in curve.steps:
+            arguments = {"num_steps": int(steps), "step_size": None, "epsilon": curve.steps_epsilon}
+            settings = changed(run.config.attacks[name], **arguments)
+            attack = build_attack(settings, name, classifier, run.dataset)
+            key = stream_key(run.seed, "steps", name)
+            result, _, _ = in_batches(attack, key, variables, test, None, settings.get("batch_size", 250))
+            rows.append({"attack": name, "epsilon": float(curve.steps_epsilon), "num_steps": int(steps),
+                         "success_rate": float(result.success.mean()), "num_images": len(test.labels)})  # fmt: skip
+        return rows
+
+    read = {**run.reads(), "attack": run.config.attacks[name].to_dict(), "curve": curve.to_dict(), "n": len(test.labels)}
+    return stage_rows(run, f"steps_{name}", read, make)
+
+
+def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Label change rate of an attack's images against the confidence kappa that it asks for.
+
+    The mutants are qualified ones of mixed operators; the images the first of the comparison's set.
+
+    Returns:
+      Rows with attack, kappa, success_rate, l2, margin, lcr, normal_lcr, auroc, num_adversarial, num_mutants.
+    """
+    sweep, testing = run.config.confidence, run.config.testing
+    if not sweep.kappas:
+        return []
+    protocol = run.config.protocols.qualified
+    chosen = np.random.default_rng(0).permutation(len(test.labels))[: sweep.num_images]
+    images, labels = test.images[chosen], test.labels[chosen]
+
+    def make():
+        mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
+        key = stream_key(run.seed, "mutants", "confidence")
+        validation = tuple(array[: testing.num_validation_images] for array in run.dataset.validation)
+        found = population.qualified(
+            classifier, mutate, key, variables, *validation, testing.num_mutants, protocol.min_accuracy_ratio, **run.how
+        )
+        if not found.num_mutants:
+            return []
+        decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
+        flips = lambda x: population.votes(classifier, found, x, **run.how) != decide(x)  # noqa: E731
+        normal, rows = flips(images), []
+        for kappa in sweep.kappas:
+            settings = changed({**sweep, "method": sweep.attack}, **sweep.arguments, kappa=float(kappa))
+            attack = build_attack(settings, sweep.attack, classifier, run.dataset)
+            key = stream_key(run.seed, "confidence", sweep.attack)
+            result, _, _ = in_batches(attack, key, variables, Split(images, labels), None, sweep.batch_size)
+            won, moved = result.success, flips(result.adversarial)
+            first, second = np.sort(result.logits, -1)[:, [-1, -2]].T
+            rows.append({
+                "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(won.mean()),
+                "l2": float(result.l2[won].mean()) if won.any() else None,
+                "margin": float((first - second)[won].mean()) if won.any() else None,
+                "lcr": float(moved[:, won].mean()) if won.any() else None,
+                "normal_lcr": float(normal[:, won].mean()) if won.any() else None,
+                "auroc": auroc(moved[:, won].mean(0), normal[:, won].mean(0)),
+                "num_adversarial": int(won.sum()), "num_images": len(labels), "num_mutants": found.num_mutants,
+            })  # fmt: skip
+        return rows
+
+    read = {
+        **run.reads(), "confidence": sweep.to_dict(), "protocol": protocol.to_dict(), "mutation": run.config.mutation.to_dict(),
+        "testing": {name: value for name, value in testing.to_dict().items() if name.startswith("num_")},
+    }  # fmt: skip
+    return stage_rows(run, "confidence", read, make)

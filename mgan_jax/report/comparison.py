@@ -1,0 +1,186 @@
+"""The report of a comparison of attacks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgan_jax.report import pictures
+from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
+from mgan_jax.report.figures import INK, SPARE, legend_above, panels
+from mgan_jax.report.material import Material
+from mgan_jax.report.results import plain
+from mgan_jax.report.tables import Table, difference, number, percent
+from mgan_jax.report.terminal import print_table
+
+ATTACKS_A_GRID = 5
+LEAD = (
+    "Every attack meets the same network and the same images, all of which the network classifies correctly. Bounded attacks are "
+    "compared by success within the same norm, bound and knowledge; unbounded ones, which nearly always succeed, by distance."
+)
+
+
+def attack_rows(results: dict) -> list[dict]:
+    """One row an attack: the first, which says all that needs no mutants."""
+    first: dict[str, dict] = {}
+    for row in results["rows"]:
+        if row["attack"] != "clean":
+            first.setdefault(row["attack"], row)
+    return list(first.values())
+
+
+def success_table(results: dict) -> Table:
+    """A line an attack: success, distances and cost."""
+    heads = ["attack", "knows", "norm", "epsilon", "success %", "8 bits %", "median L0", "L1", "L2", "L-inf", "used", "at 50 %",
+             "at 90 %", "s per 1,000", "fit s", "compile s"]  # fmt: skip
+    lines = [
+        [
+            row["attack"] + (" (targeted)" if row["targeted"] else ""), row["knowledge"], row["norm"],
+            "–" if row["epsilon"] is None else f"{row['epsilon']:g}", percent(row["success_rate"]),
+            percent(row["success_rounded"]), number(row["median_l0"], 0), number(row["median_l1"], 1), number(row["median_l2"]),
+            number(row["median_linf"], 3), number(row["used"], 0), number(row.get("used_50"), 0), number(row.get("used_90"), 0),
+            number(row["seconds_per_1000"], 1), number(row["fit_seconds"], 1), number(row["compile_seconds"], 1),
+        ]
+        for row in attack_rows(results)
+    ]  # fmt: skip
+    count = attack_rows(results)[0]["num_images"] if lines else 0
+    return f"Attacks on {count} images", heads, lines
+
+
+def mutation_table(results: dict) -> Table:
+    """A line an attack, operator and protocol: what mutation testing sees."""
+    heads = ["attack", "operator", "protocol", "M", "N", "LCR %", "normal %", "ratio", "AUROC", "TPR %", "SPRT %", "SPRT - FP"]
+    lines = [
+        [
+            row["attack"], row["operator"], row["protocol"], number(row["num_mutants"], 0), number(row["num_adversarial"], 0),
+            percent(row["lcr"], 2), percent(row["normal_lcr"], 2), number(row["lcr_ratio"]), number(row["auroc"]),
+            percent(row["tpr_at_5fpr"]), percent(row["sprt_detection_rate"]), difference(row),
+        ]
+        for row in sorted((row for row in results["rows"] if row.get("operator")), key=lambda row: row["operator"])
+    ]  # fmt: skip
+    return "What mutation testing sees", heads, lines
+
+
+def worst_table(results: dict) -> Table:
+    """A line a norm, epsilon and knowledge: the worst case over its attacks."""
+    heads = ["norm", "epsilon", "knows", "robust accuracy %", "attacks"]
+    lines = [
+        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], percent(row["robust_accuracy"]), ", ".join(row["attacks"])]
+        for row in results["worst_cases"]
+    ]
+    return "Worst case", heads, lines
+
+
+def sanity_table(results: dict) -> tuple[Table, tuple[int, ...]]:
+    """The sanity section, and which of its lines do not hold."""
+    said = {True: "holds", False: "DOES NOT HOLD", None: "–"}
+    lines = [
+        [one["claim"], "–" if one["value"] is None else f"{one['value']:.4g}", said[one["holds"]]] for one in results["sanity"]
+    ]
+    broken = tuple(i for i, one in enumerate(results["sanity"]) if one["holds"] is False)
+    return ("Sanity", ["what must hold", "measured", ""], lines), broken
+
+
+def curve_figure(rows: list[dict]) -> Any:
+    """Robust accuracy against epsilon, a line an attack."""
+    figure, (axis,) = panels(1, 1, 6.0, 3.2)
+    for place, attack in enumerate(dict.fromkeys(row["attack"] for row in rows)):
+        own = sorted((row for row in rows if row["attack"] == attack), key=lambda row: row["epsilon"])
+        axis.plot([row["epsilon"] for row in own], [100 * row["robust_accuracy"] for row in own], marker="o", markersize=4,
+                  linewidth=1.7, color=SPARE[place % len(SPARE)], label=attack)  # fmt: skip
+    axis.set_xlabel("epsilon", fontsize=9, color=INK)
+    axis.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
+    axis.set_ylim(-3, 103)
+    legend_above(figure, [axis])
+    return figure
+
+
+def confidence_figure(rows: list[dict]) -> Any:
+    """Label change rate, distance and success against the confidence that the attack asks for."""
+    figure, axes = panels(3, 3, 3.4, 2.8)
+    kappas = [row["kappa"] for row in rows]
+    scaled = lambda name, by: [np.nan if row[name] is None else by * row[name] for row in rows]  # noqa: E731
+    axes[0].plot(kappas, scaled("lcr", 100), marker="o", markersize=4, color=SPARE[1], label="adversarial")
+    axes[0].plot(kappas, scaled("normal_lcr", 100), linestyle="--", color="#6b7280", label="the same images clean")
+    axes[1].plot(kappas, scaled("l2", 1), marker="o", markersize=4, color=SPARE[1])
+    axes[2].plot(kappas, scaled("success_rate", 100), marker="o", markersize=4, color=SPARE[1])
+    axes[2].set_ylim(-3, 103)
+    for axis, title in zip(axes, ("label change rate, %", "mean L2", "success, %"), strict=True):
+        axis.set_title(title, fontsize=10, fontweight="bold", color=INK)
+        axis.set_xlabel("confidence kappa", fontsize=9, color=INK)
+    legend_above(figure, [axes[0]])
+    return figure
+
+
+def confidence_blocks(rows: list[dict]) -> list[Block]:
+    """The figure of confidence with its caption; nothing without rows."""
+    if not rows:
+        return []
+    caption = (
+        f"{rows[0]['attack']} asked for a margin of kappa on the logits. Qualified mutants of mixed operators, M = "
+        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips."
+    )
+    return [drawn(confidence_figure(rows), "label change rate against kappa", caption)]
+
+
+def sentences(results: dict) -> list[str]:
+    """What the numbers say."""
+    found = []
+    for row in results["worst_cases"]:
+        if row["knowledge"] == "white box":
+            share, number_of = percent(row["robust_accuracy"]), len(row["attacks"])
+            bound = f"White box, {row['norm']} {row['epsilon']:g}"
+            found.append(f"{bound}: {share} % of the images withstand every one of {number_of} attacks.")
+    broken = [one["claim"] for one in results["sanity"] if one["holds"] is False]
+    checked = sum(one["holds"] is not None for one in results["sanity"])
+    found.append(f"Does not hold: {'; '.join(broken)}." if broken else f"All {checked} sanity checks hold.")
+    return found
+
+
+def write_comparison(path: Path, results: dict, material: Material) -> None:
+    """Writes the page; results as `experiments.attacks` makes them."""
+    results = plain(results)
+    names = list(material.adversarial)
+    groups = [names[i : i + ATTACKS_A_GRID] for i in range(0, len(names), ATTACKS_A_GRID)]
+    grids = [
+        drawn(pictures.attack_grid(material, group), f"images under {', '.join(group)}",
+              "Perturbation and adversarial image, one scale for the attacks of a picture; above each the network's answer and "
+              "its confidence, red where the attack succeeds.", ", ".join(group), "png")
+        for group in groups
+    ]  # fmt: skip
+    sanity, broken = sanity_table(results)
+    caption = (
+        "Success: of these images, recomputed from the returned ones; 8 bits: after rounding to them. Distances: medians over "
+        "successes. Used: gradients an image, for black-box attacks queries; at 50 % (90 %): queries after which so many images "
+        "are flipped. Times on the device above, compilation apart."
+    )
+    mutation = mutation_table(results)
+    sections = [
+        Section("Success, distance, cost", "", [Block(caption, success_table(results), text_columns=3)]),
+        Section("Worst case", "An image counts as robust where every attack of the line fails.",
+                [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=3)]
+                if results["worst_cases"] else []),
+        Section("What mutation testing sees", "", [
+            Block("M mutants, N images flipped; normal: the same images clean. AUROC and TPR at 5 % false positives of the label "
+                  "change rate as a score; SPRT: share the sequential test calls adversarial, and less its false positives.",
+                  mutation, text_columns=3)
+        ] if mutation[2] else []),
+        Section("Against epsilon", "", [drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon",
+                f"Of n = {results['curve_rows'][0]['num_images']} images.")] if results["curve_rows"] else []),
+        Section("Confidence against mutation testing", "", confidence_blocks(results["confidence_rows"])),
+        Section("Images", "", grids),
+        Section("Sanity", "What must hold wherever attacks are measured honestly; comparisons allow two standard errors.",
+                [Block("A line in red points at a bug, or at gradients that are masked.", sanity, marked=broken)]),
+    ]  # fmt: skip
+    write_document(path, results, "Attacks compared", LEAD, sentences(results), sections)
+
+
+def print_comparison(results: dict) -> None:
+    """Prints the tables."""
+    print(target_line(results))
+    for table in (success_table(results), worst_table(results), mutation_table(results), sanity_table(results)[0]):
+        if table[2]:
+            print_table(table)
+    print()
+    for sentence in sentences(plain(results)):
+        print(sentence)

@@ -1,0 +1,79 @@
+"""A page of sections, each of tables and figures: the form that all experiments but the main one share."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mgan_jax.report.page import embedded, templates
+from mgan_jax.report.tables import Table, number, percent
+
+
+class Block(NamedTuple):
+    """A table or a figure of a section, with its caption.
+
+    Attributes:
+      caption: what it shows, and of how many.
+      table: (title, heads, lines); None for a figure.
+      source: of a figure, as `embedded` gives it; alt: its short name.
+      heading: above it.
+      folded: where given, the table is shown only when this line is clicked.
+      text_columns: leading columns that hold text; marked: lines shown in red.
+    """
+
+    caption: str
+    table: Table | None = None
+    source: str | None = None
+    alt: str = ""
+    heading: str | None = None
+    folded: str | None = None
+    text_columns: int = 1
+    marked: tuple[int, ...] = ()
+
+
+class Section(NamedTuple):
+    """A heading, a paragraph and blocks."""
+
+    title: str
+    text: str
+    blocks: list[Block]
+
+
+def drawn(figure: Any, alt: str, caption: str, heading: str | None = None, kind: str = "svg") -> Block:
+    """A Matplotlib figure as a block; `kind` "png" for grids of images."""
+    return Block(caption, source=embedded(figure, kind), alt=alt, heading=heading)
+
+
+def target_line(results: dict) -> str:
+    """The target, its accuracy and how many images that is of."""
+    target = results["target"]
+    return f"target {target['name']}, {percent(target['test_accuracy'], 2)} % correct of n = {number(target['num_images'], 0)}"
+
+
+def write_document(path: Path, results: dict, title: str, lead: str, says: list[str], sections: list[Section]) -> None:
+    """Writes a page in whole or not at all; it refers to nothing outside itself.
+
+    Args:
+      path: of the page.
+      results: with config, seed, versions, device, seconds and target.
+      title, lead: heading, and what the page is about.
+      says: what the numbers say, in sentences.
+      sections: its parts; those without blocks are left out.
+    """
+    from mgan_jax.workdir import write
+
+    common = {"seed": results["seed"], "device": results["device"], "time": f"{results['seconds']:.0f} s", **results["versions"]}
+    text = (
+        templates()
+        .get_template("document.html")
+        .render(
+            title=title,
+            lead=lead,
+            facts=[target_line(results), f"seed {results['seed']}", results["device"], f"{results['seconds']:.0f} s"],
+            says=says,
+            sections=[section for section in sections if section.blocks],
+            again=common,
+            beside="results.json (all rows)",
+            config=json.dumps(results["config"], indent=2),
+        )
+    )
+    write(Path(path), text.encode())
