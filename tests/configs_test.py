@@ -33,7 +33,7 @@ def test_config(path, variant):
     if "dataset" in config:
         factory("datasets", config.dataset.name)
     for name in config.get("attacks", {}):
-        factory("attacks", name.removesuffix("_margin"))
+        factory("attacks", config.attacks[name].get("method", name).removesuffix("_margin"))
     for operator in config.get("testing", {}).get("operators", ()):
         assert operator in OPERATORS
 

@@ -10,11 +10,10 @@ from jax.sharding import Mesh
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
-from mgan_jax.experiments import sanity, sweeps
+from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images, data_digest, load_data
-from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.comparison import print_comparison, write_comparison
@@ -140,8 +139,12 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         made[name] = attacked(run, name, classifier, variables, test)
         own[name] = facts(config, name, made[name], test.images)
         update(done, success=own[name]["success_rate"])
-    images = {(name, None): one.images for name, one in made.items()}
-    rows, _ = measure(run, classifier, variables, test, images, facts=own)
+    alone = attack_testing.attack_rows(run, classifier, variables, test, made)
+    alone = {name: {"attack": name, "seed": seed, **row, **own[name]} for name, row in alone.items()}
+    pairs = len(config.protocols) * len(config.testing.operators)
+    update = start("mutation testing", pairs * len(names), "rows")
+    tested = attack_testing.tested_rows(run, classifier, variables, test, made, update)
+    rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
     curve = sweeps.epsilon_rows(run, classifier, variables, test)
     steps = sweeps.step_rows(run, classifier, variables, test)
     confidence = sweeps.confidence_rows(run, classifier, variables, test)

@@ -24,8 +24,7 @@ def attack_rows(results: dict) -> list[dict]:
     """One row an attack: the first, which says all that needs no mutants."""
     first: dict[str, dict] = {}
     for row in results["rows"]:
-        if row["attack"] != "clean":
-            first.setdefault(row["attack"], row)
+        first.setdefault(row["attack"], row)
     return list(first.values())
 
 
