@@ -4,6 +4,8 @@ Flips are [M, N] booleans: does mutant m answer otherwise than the target itself
 rate (LCR) of image n is the mean over mutants, that of a set the mean over both.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import binomtest, rankdata
 from sklearn.metrics import roc_curve
@@ -15,6 +17,46 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float,
         return None
     interval = binomtest(int(successes), int(total)).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def share(successes: np.ndarray, among: np.ndarray) -> dict[str, Any]:
+    """A proportion with its size: how many of the images in `among` are in `successes`, both [N] bool.
+
+    Returns:
+      {rate, ci95, n}: a share or None where n = 0, Wilson's interval or None, how many images it is of.
+    """
+    count, total = int((successes & among).sum()), int(among.sum())
+    return {"rate": count / total if total else None, "ci95": wilson(count, total), "n": total}
+
+
+def transfer(source_success: np.ndarray, source_correct: np.ndarray, correct: np.ndarray, fooled: np.ndarray) -> dict[str, Any]:
+    """How often images made against one network fool another classifier; all arguments [N] bool.
+
+    Args:
+      source_success: the attack fools the network it was made against.
+      source_correct, correct: that network, and the other, classify the clean image correctly.
+      fooled: the other misclassifies the adversarial image.
+
+    Returns:
+      As `share`, of the images that both classify correctly and on which the attack succeeds.
+    """
+    return share(fooled, source_success & source_correct & correct)
+
+
+def destruction(correct: np.ndarray, adversarial_correct: np.ndarray, transformed_correct: np.ndarray) -> dict[str, Any]:
+    """Destruction rate of adversarial images under a transformation T (Kurakin et al. 2017, arXiv:1607.02533, equation 1).
+
+    d = sum C(X) (1 - C(X_adv)) C(T(X_adv)) / sum C(X) (1 - C(X_adv)), with C = 1 where an image is classified correctly.
+
+    Args:
+      correct: [N] bool, C(X); to leave out images that T itself makes unreadable, C(X) C(T(X)).
+      adversarial_correct: [N] bool, C(X_adv).
+      transformed_correct: [N] bool, C(T(X_adv)).
+
+    Returns:
+      As `share`, of the images whose clean form is classified correctly and whose adversarial form is not.
+    """
+    return share(transformed_correct, correct & ~adversarial_correct)
 
 
 def standard_error(share: float, total: int) -> float:

@@ -13,7 +13,11 @@ from mgan_jax.mutation import OPERATORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 MGAN = next(path for path in CONFIGS if path.stem == "mgan")
-VARIANTS = [*((path, None) for path in CONFIGS), (MGAN, "digits"), (MGAN, "mnist"), (MGAN, "smoke")]
+WITH_VARIANTS = ("attacks", "mgan", "transfer", "visualize")
+VARIANTS = [
+    *((path, None) for path in CONFIGS),
+    *((path, variant) for path in CONFIGS if path.stem in WITH_VARIANTS for variant in ("digits", "mnist", "smoke")),
+]
 
 
 def load(path, variant):
@@ -32,8 +36,8 @@ def test_config(path, variant):
         factory("models", config.target.name)
     if "dataset" in config:
         factory("datasets", config.dataset.name)
-    for name in config.get("attacks", {}):
-        factory("attacks", config.attacks[name].get("method", name).removesuffix("_margin"))
+    for name, settings in config.get("attacks", {}).items():
+        factory("attacks", settings.get("method", name).removesuffix("_margin"))
     for operator in config.get("testing", {}).get("operators", ()):
         assert operator in OPERATORS
 

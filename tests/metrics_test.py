@@ -52,3 +52,22 @@ def test_entropy_in_bits():
     assert metrics.entropy(np.array([4, 4, 4, 4])) == pytest.approx(2.0)
     assert metrics.entropy(np.array([7, 0])) == 0.0
     assert metrics.entropy(np.zeros(3)) == 0.0
+
+
+def test_transfer_counts_only_images_that_both_read_and_that_the_attack_wins():
+    success = np.array([1, 1, 1, 0, 1], bool)
+    source, other, fooled = np.array([1, 1, 1, 1, 0], bool), np.array([1, 1, 0, 1, 1], bool), np.array([1, 0, 1, 1, 1], bool)
+    found = metrics.transfer(success, source, other, fooled)
+    assert found == {"rate": 0.5, "ci95": metrics.wilson(1, 2), "n": 2}
+    assert metrics.transfer(~success, source, ~other, fooled) == {"rate": None, "ci95": None, "n": 0}
+
+
+def test_destruction_rate_is_kurakins_sum():
+    clean, adversarial = np.array([1, 1, 1, 0, 1, 1], bool), np.array([0, 0, 1, 0, 0, 0], bool)
+    transformed = np.array([1, 0, 1, 1, 1, 0], bool)
+    found = metrics.destruction(clean, adversarial, transformed)
+    c, a, t = (array.astype(int) for array in (clean, adversarial, transformed))
+    assert found["rate"] == (c * (1 - a) * t).sum() / (c * (1 - a)).sum() == 0.5 and found["n"] == 4
+    readable = np.array([1, 0, 1, 1, 0, 1], bool)
+    assert metrics.destruction(clean & readable, adversarial, transformed)["rate"] == 0.5
+    assert metrics.destruction(clean, np.ones(6, bool), transformed)["rate"] is None

@@ -34,6 +34,18 @@ def chosen_rows(config: Any) -> list[str]:
     return [name for name in config.attacks if not config.rows or name in config.rows]
 
 
+def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:
+    """Builds the row `name` of `config.attacks`.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    if config.attacks[name].get("method", name) in GENERATORS:
+        build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
+    else:
+        build_attack(config.attacks[name], name, classifier, dataset)
+
+
 def check(config: Any, dataset: Dataset) -> None:
     """Builds everything that the config names and runs nothing.
 
@@ -48,10 +60,7 @@ def check(config: Any, dataset: Dataset) -> None:
         settings = config.attacks[name]
         if settings.knowledge not in ("white box", "scores", "labels"):
             raise ValueError(f"config.attacks.{name}.knowledge is {settings.knowledge!r}; choose white box, scores or labels")
-        if settings.get("method", name) in GENERATORS:
-            build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
-        else:
-            build_attack(settings, name, classifier, dataset)
+        check_attack(config, name, classifier, dataset)
     for name in (*config.curve.attacks, config.curve.steps_of):
         if name not in config.attacks:
             raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")

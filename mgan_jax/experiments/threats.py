@@ -24,13 +24,20 @@ from mgan_jax.types import Classifier, Split, Variables
 Made = dict[tuple[str, str | None], np.ndarray]
 
 
-def varied(run: Run, name: str, **changes: Any) -> Run:
-    """The run with another configuration, in a folder of its own within the run's, tested by weight and neuron operators."""
+def varied(run: Run, name: str, folder: str = "threats", **changes: Any) -> Run:
+    """The run with another configuration, tested by weight and neuron operators.
+
+    Args:
+      run: the seed.
+      name: of the run's own folder, within `folder` within the seed's.
+      folder: of all such runs.
+      **changes: sections that replace the configuration's.
+    """
     config = copy.deepcopy(run.config).unlock()
     for field, value in changes.items():
         config[field] = ConfigDict(value)
     config.testing.operators = [operator for operator in run.config.testing.operators if operator in WEIGHT_OPERATORS]
-    return run._replace(config=config, path=run.path / "threats" / name)
+    return run._replace(config=config, path=run.path / folder / name)
 
 
 def changed_rates(run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made) -> list[dict]:

@@ -49,15 +49,18 @@ def target_line(results: dict) -> str:
     return f"target {target['name']}, {percent(target['test_accuracy'], 2)} % correct of n = {number(target['num_images'], 0)}"
 
 
-def write_document(path: Path, results: dict, title: str, lead: str, says: list[str], sections: list[Section]) -> None:
+def write_document(
+    path: Path, results: dict, title: str, lead: str, says: list[str], sections: list[Section], about: str | None = None
+) -> None:
     """Writes a page in whole or not at all; it refers to nothing outside itself.
 
     Args:
       path: of the page.
-      results: with config, seed, versions, device, seconds and target.
+      results: with config, seed, versions, device and seconds, and a target where nothing is said of `about`.
       title, lead: heading, and what the page is about.
       says: what the numbers say, in sentences.
       sections: its parts; those without blocks are left out.
+      about: which networks were measured; where None, the target.
     """
     from mgan_jax.workdir import write
 
@@ -68,7 +71,7 @@ def write_document(path: Path, results: dict, title: str, lead: str, says: list[
         .render(
             title=title,
             lead=lead,
-            facts=[target_line(results), f"seed {results['seed']}", results["device"], f"{results['seconds']:.0f} s"],
+            facts=[about or target_line(results), f"seed {results['seed']}", results["device"], f"{results['seconds']:.0f} s"],
             says=says,
             sections=[section for section in sections if section.blocks],
             again=common,

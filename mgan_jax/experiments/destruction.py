@@ -1,0 +1,85 @@
+"""What is left of adversarial images after noise, rotation, blur and rounding, on their own network and on its siblings."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from mgan_jax import engine, workdir
+from mgan_jax.experiments import reads
+from mgan_jax.experiments.networks import Networks, siblings
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run
+from mgan_jax.metrics import destruction, share
+from mgan_jax.transformations import transformation
+from mgan_jax.types import Split
+
+BATCH = 500
+
+
+def check_transformations(config: Any) -> None:
+    """Builds every transformation of `config.transformations` in each of its strengths.
+
+    Raises:
+      ValueError: an unknown name, or a strength that is out of range.
+    """
+    for name, strengths in config.transformations.items():
+        if not isinstance(strengths, (tuple, list)):
+            raise ValueError(f"config.transformations.{name} is {strengths!r}; choose a list of strengths")
+        for strength in strengths:
+            transformation(name, strength)
+
+
+def transformed(name: str, strength: float, seed: int, images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] after a transformation; the same draws for the same seed, name, strength and N."""
+    transform = jax.jit(transformation(name, strength))
+    key, size = stream_key(seed, "transformation", name, f"{strength:g}"), min(BATCH, len(images))
+    parts = []
+    for start in range(0, len(images), size):
+        rows = np.arange(start, start + size) % len(images)
+        parts.append(np.asarray(transform(jax.random.fold_in(key, start), images[rows]))[: len(images) - start])
+    return np.concatenate(parts)
+
+
+def destruction_rows(run: Run, networks: Networks, test: Split, attack: str, source: str, adversarial: np.ndarray) -> list[dict]:
+    """Destruction rates of one attack's images, a row for each network that sees them, transformation and strength.
+
+    Args:
+      run: the seed; `config.transformations` is {name: strengths}.
+      networks: all networks.
+      test: clean images and their labels.
+      attack, source: the attack, and the network that it was made against.
+      adversarial: [N, H, W, C].
+
+    Returns:
+      Rows with attack, source, destination, transformation, strength; `destruction_rate` with `ci95` and `num_adversarial`, as
+      Kurakin et al. define it; `readable_rate`, `readable_ci95`, `num_readable`, the same where the transformed clean image is
+      still classified correctly; `clean_kept`, the share of the correctly classified clean images that remain so.
+    """
+    stage, seen_by, strengths = f"destruction_{attack}_{source}", siblings(run.config, source), run.config.transformations
+    read = {
+        **reads.of_images(networks[source][0], attack), "seen_by": {name: networks[name][0].reads() for name in seen_by},
+        "transformations": strengths.to_dict(), "transformation_seed": run.seed,
+    }  # fmt: skip
+    workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
+    stored = workdir.load_stage(run.path, stage)
+    if stored is not None:
+        return stored.numbers["rows"]
+    pairs = [(name, strength) for name in strengths for strength in strengths[name]]
+    after = {pair: [transformed(*pair, run.seed, images) for images in (test.images, adversarial)] for pair in pairs}
+    rows = []
+    for destination in seen_by:
+        _, classifier, variables = networks[destination]
+        right = lambda x, c=classifier, v=variables: engine.predictions(c.apply, v, x) == test.labels  # noqa: E731
+        clean, fooled = right(test.images), right(adversarial)
+        for (name, strength), (plain, moved) in after.items():
+            kept, restored = right(plain), right(moved)
+            exact, readable = destruction(clean, fooled, restored), destruction(clean & kept, fooled, restored)
+            rows.append({
+                "attack": attack, "source": source, "destination": destination, "transformation": name, "strength": strength,
+                "destruction_rate": exact["rate"], "destruction_rate_ci95": exact["ci95"], "num_adversarial": exact["n"],
+                "readable_rate": readable["rate"], "readable_rate_ci95": readable["ci95"], "num_readable": readable["n"],
+                "clean_kept": share(kept, clean)["rate"],
+            })  # fmt: skip
+    workdir.finish_stage(run.path, stage, {}, {"rows": rows})
+    return workdir.load_stage(run.path, stage).numbers["rows"]
