@@ -10,6 +10,7 @@ from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.deepfool import deepfool
 from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.fooling import fooling
 from mgan_jax.attacks.gradient_descent import gradient_descent
 from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
@@ -39,13 +40,14 @@ MAKE = {
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
     "fgsm": lambda f, e, v: fgsm(f, e),
+    "fooling": lambda f, e, v: fooling(f, 0.05, 5),
     "gradient_descent": lambda f, e, v: gradient_descent(f, num_steps=5),
     "lbfgs": lambda f, e, v: lbfgs(f, 4, 10),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
-UNBOUNDED = ("deepfool", "gradient_descent", "lbfgs")  # they have no epsilon
+UNBOUNDED = ("deepfool", "fooling", "gradient_descent", "lbfgs")  # they have no epsilon
 L0 = ()  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
 DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
