@@ -8,7 +8,11 @@ import pytest
 from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
+from mgan_jax.attacks.deepfool import deepfool
 from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.fooling import fooling
+from mgan_jax.attacks.gradient_descent import gradient_descent
+from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
@@ -34,15 +38,19 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
+    "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
     "fgsm": lambda f, e, v: fgsm(f, e),
+    "fooling": lambda f, e, v: fooling(f, 0.05, 5),
+    "gradient_descent": lambda f, e, v: gradient_descent(f, num_steps=5),
+    "lbfgs": lambda f, e, v: lbfgs(f, 4, 10),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
-UNBOUNDED = ()  # they have no epsilon
+UNBOUNDED = ("deepfool", "fooling", "gradient_descent", "lbfgs")  # they have no epsilon
 L0 = ()  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("pgd", "pgd_mutants")
+DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
