@@ -9,6 +9,7 @@ from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
+from mgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.jsma import jsma
 from mgan_jax.attacks.mgan import mgan
@@ -37,13 +38,14 @@ MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "carlini_wagner_l2": lambda f, e, v: carlini_wagner_l2(f, num_searches=3, num_steps=10, initial_constant=0.1),
+    "carlini_wagner_linf": lambda f, e, v: carlini_wagner_linf(f, num_steps=10, initial_constant=1e-3, largest_constant=1.0),
     "fgsm": lambda f, e, v: fgsm(f, e),
     "jsma": lambda f, e, v: jsma(f, theta=0.6, gamma=0.2),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
-UNBOUNDED = ("carlini_wagner_l2",)  # they have no epsilon
+UNBOUNDED = ("carlini_wagner_l2", "carlini_wagner_linf")  # they have no epsilon
 L0 = ("jsma",)  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
 DRAWING = ("pgd", "pgd_mutants")
