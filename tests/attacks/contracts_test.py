@@ -8,6 +8,7 @@ import pytest
 from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
+from mgan_jax.attacks.carlini_wagner_l0 import carlini_wagner_l0
 from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from mgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from mgan_jax.attacks.fgsm import fgsm
@@ -37,6 +38,7 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
+    "carlini_wagner_l0": lambda f, e, v: carlini_wagner_l0(f, num_steps=10, largest_constant=1.0),
     "carlini_wagner_l2": lambda f, e, v: carlini_wagner_l2(f, num_searches=3, num_steps=10, initial_constant=0.1),
     "carlini_wagner_linf": lambda f, e, v: carlini_wagner_linf(f, num_steps=10, initial_constant=1e-3, largest_constant=1.0),
     "fgsm": lambda f, e, v: fgsm(f, e),
@@ -46,7 +48,7 @@ MAKE = {
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
 UNBOUNDED = ("carlini_wagner_l2", "carlini_wagner_linf")  # they have no epsilon
-L0 = ("jsma",)  # they change few pixels as much as they like
+L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
 DRAWING = ("pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
