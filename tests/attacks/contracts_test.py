@@ -8,10 +8,14 @@ import pytest
 from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
+from mgan_jax.attacks.carlini_wagner_l0 import carlini_wagner_l0
+from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
+from mgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from mgan_jax.attacks.deepfool import deepfool
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.fooling import fooling
 from mgan_jax.attacks.gradient_descent import gradient_descent
+from mgan_jax.attacks.jsma import jsma
 from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
@@ -38,17 +42,28 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
+    "carlini_wagner_l0": lambda f, e, v: carlini_wagner_l0(f, num_steps=10, largest_constant=1.0),
+    "carlini_wagner_l2": lambda f, e, v: carlini_wagner_l2(f, num_searches=3, num_steps=10, initial_constant=0.1),
+    "carlini_wagner_linf": lambda f, e, v: carlini_wagner_linf(f, num_steps=10, initial_constant=1e-3, largest_constant=1.0),
     "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
     "fgsm": lambda f, e, v: fgsm(f, e),
     "fooling": lambda f, e, v: fooling(f, 0.05, 5),
     "gradient_descent": lambda f, e, v: gradient_descent(f, num_steps=5),
+    "jsma": lambda f, e, v: jsma(f, theta=0.6, gamma=0.2),
     "lbfgs": lambda f, e, v: lbfgs(f, 4, 10),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
-UNBOUNDED = ("deepfool", "fooling", "gradient_descent", "lbfgs")  # they have no epsilon
-L0 = ()  # they change few pixels as much as they like
+UNBOUNDED = (
+    "carlini_wagner_l2",
+    "carlini_wagner_linf",
+    "deepfool",
+    "fooling",
+    "gradient_descent",
+    "lbfgs",
+)  # they have no epsilon
+L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
 DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
