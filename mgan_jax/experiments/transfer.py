@@ -151,7 +151,7 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         "seconds": time.monotonic() - began,
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
-             "accuracy": float((of[CLEAN] == test.labels).mean())}
+             "seed": networks[name][0].seed if name in networks else seed, "accuracy": float((of[CLEAN] == test.labels).mean())}
             for name, of in decisions.items()
         ],
         "rows": cells,
