@@ -22,12 +22,14 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target.name = "lenet"
     if mnist:
         config.target.epochs = 6
-    config.networks = ConfigDict({  # changes to config.target; seed_offset is added to the seed
-        "linear": {"name": "linear", "max_shift": 0},
-        "mlp": {"name": "mlp"},
+    # Changes to config.target; seed_offset is added to the seed. No two share one: networks of one seed begin with weights in
+    # common and see the same batches, and fool each other for that alone.
+    config.networks = ConfigDict({
+        "linear": {"name": "linear", "max_shift": 0, "seed_offset": 4},
+        "mlp": {"name": "mlp", "seed_offset": 3},
         "lenet": {},
         "lenet_other_seed": {"seed_offset": 1},
-        "cnn": {"name": "cnn"},
+        "cnn": {"name": "cnn", "seed_offset": 2},
     }, sort_keys=False)  # fmt: skip
     config.learners = ConfigDict({  # arguments of scikit-learn's classes
         "support_vector_machine": {"C": 5.0},

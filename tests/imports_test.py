@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "mgan_jax"
 LEAVES = ("datasets", "models", "mutation", "attacks", "detectors", "defenses", "report")
-SINGLE = ("population", "engine", "devices", "losses", "metrics", "build", "checkpoint", "workdir", "transformations")
+SINGLE = ("population", "engine", "devices", "losses", "metrics", "build", "checkpoint", "workdir", "transformations", "saliency")
 
 
 def imported(path):

@@ -11,6 +11,9 @@ import numpy as np
 from mgan_jax.models.layers import Conv, Dense, Gated, swap_batch
 from mgan_jax.types import Array, Classifier, Variables
 
+MOVED = ("batch_last", "batch_first")
+"""Names of the first and the last stage, which move the batch axis."""
+
 
 class Chain(nn.Module):
     """Layers applied one after the other; `first` and `last` cut a piece out.
@@ -74,7 +77,7 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
     Returns:
       A `Classifier` of these stages between "batch_last" and "batch_first", which move that axis.
     """
-    layers = {"batch_last": swap_batch, **layers, "batch_first": swap_batch}
+    layers = {MOVED[0]: swap_batch, **layers, MOVED[1]: swap_batch}
     chain = Chain(tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items()))
 
     def piece(first, last):
@@ -87,3 +90,38 @@ def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[i
         stages=tuple((name, piece(i, i + 1)) for i, name in enumerate(layers)),
         neuronwise=tuple(name for name, layer in layers.items() if _neuronwise(layer)),
     )
+
+
+def activations(network: Classifier, variables: Variables, images: Array) -> dict[str, Array]:
+    """What each stage of a network gives, {stage: [B, ...]}, the batch first; `output` is the logits.
+
+    Left out are stages that only move axes.
+
+    Args:
+      network: built by `classifier`.
+      variables: its.
+      images: [B, H, W, C].
+    """
+    x, found = images, {}
+    for name, stage in network.stages:
+        x = stage(variables, x)
+        if name not in (*MOVED, "flatten"):
+            found[name] = swap_batch(x)
+    return found
+
+
+def first_weights(network: Classifier, variables: Variables, image_shape: tuple[int, int, int]) -> Array:
+    """What each neuron of the first layer with weights weighs, as pictures.
+
+    Args:
+      network: built by `classifier`.
+      variables: its.
+      image_shape: (H, W, C).
+
+    Returns:
+      A convolution's filters [neurons, h, w, C]; a dense layer's weights [neurons, H, W, C].
+    """
+    first = next(name for name, _ in network.stages if name in variables["params"])
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"][first])
+    kernel = next(leaf for path, leaf in leaves if path[-1].key == "kernel")
+    return jnp.moveaxis(kernel, -1, 0).reshape(-1, *(kernel.shape[:-1] if kernel.ndim == 4 else image_shape))

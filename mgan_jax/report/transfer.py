@@ -1,5 +1,6 @@
 """The report of transfer: matrices of source and destination, and destruction rates."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mgan_jax.report.transfer_tables import (
     about,
     accuracy_table,
     cell_table,
+    described,
     destruction_summary,
     destruction_table,
     everywhere_table,
@@ -112,11 +114,11 @@ def write_transfer(path: Path, results: dict) -> None:
         "Of the images classified correctly when clean and misclassified when adversarial, the share classified correctly after "
         "the transformation. Dotted: the images seen by a network that differs in its training seed alone."
     )
-    matrices = [drawn(matrix_figure(results, name), f"transfer matrix of {name}", cell, name) for name in attacks]
-    curves = [
-        drawn(destruction_figure([row for row in destroyed if row["attack"] == name]), f"destruction rates of {name}", rate, name)
-        for name in attacks if destroyed
-    ]  # fmt: skip
+    matrices, curves = [], []
+    for name in attacks:
+        heading, own = described(results, name), [row for row in destroyed if row["attack"] == name]
+        matrices.append(drawn(matrix_figure(results, name), f"transfer matrix of {name}", cell, heading))
+        curves += [drawn(destruction_figure(own), f"destruction rates of {name}", rate, heading)] if own else []
     cells = Block("95 % intervals of Wilson.", cell_table(results), folded="Every cell with its interval", text_columns=3)
     together = (
         "Of the images on which the attack succeeds and that all of these classify correctly when clean, the share that each of "
@@ -147,4 +149,4 @@ def print_transfer(results: dict) -> None:
         print_table(destruction_summary(results))
     print()
     for sentence in sentences(results):
-        print(sentence)
+        print(textwrap.fill(sentence, 118))

@@ -28,6 +28,12 @@ def about(results: dict) -> str:
     return f"{', '.join(said)} correct of n = {results['destinations'][0]['num_images']}"
 
 
+def described(results: dict, attack: str) -> str:
+    """An attack with its arguments."""
+    arguments = results["config"]["attacks"][attack].get("arguments", {})
+    return f"{attack}: {', '.join(f'{words(name)} {value}' for name, value in arguments.items())}" if arguments else attack
+
+
 def counted(cell: dict) -> str:
     """A cell's share in per cent with its n."""
     return f"{percent(cell['transfer_rate'])} ({cell['num_transferable']})"

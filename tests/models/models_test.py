@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from mgan_jax.build import build
+from mgan_jax.models.classifier import activations, first_weights
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.layers import (
@@ -119,3 +120,30 @@ def test_gates_at_rest_change_nothing():
 def test_epsilon_outside_the_pixels_is_refused():
     with pytest.raises(ValueError, match=r"-0\.5"):
         generator(epsilon=-0.5)
+
+
+def test_activations_and_first_weights_are_laid_out_as_images():
+    model = build("models", "lenet", image_shape=(8, 8, 1), num_classes=10)
+    variables = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
+    found = activations(model, variables, images)
+    assert list(found) == ["conv1", "pool1", "conv2", "pool2", "dense1", "dense2", "output"]
+    assert found["conv1"].shape == (3, 8, 8, 6) and found["dense2"].shape == (3, 84)
+    np.testing.assert_allclose(found["output"], model.apply(variables, images), atol=1e-5)
+    np.testing.assert_allclose(found["dense2"], model.features(variables, images), atol=1e-5)
+    filters = first_weights(model, variables, (8, 8, 1))
+    assert filters.shape == (6, 5, 5, 1)
+    # At a pixel away from the border a filter's answer is its sum of products with what lies under it.
+    window = images[0, 1:6, 2:7, 0]
+    expected = [max(float((window * filters[k, ..., 0]).sum()), 0.0) for k in range(6)]
+    np.testing.assert_allclose(found["conv1"][0, 3, 4], expected, atol=1e-5)
+
+
+def test_a_linear_networks_logits_are_sums_over_its_pictures():
+    model = build("models", "linear", image_shape=(4, 5, 3), num_classes=7)
+    variables = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (2, 4, 5, 3))
+    weights = first_weights(model, variables, (4, 5, 3))
+    assert weights.shape == (7, 4, 5, 3)
+    sums = jnp.einsum("bhwc,khwc->bk", images, weights)
+    np.testing.assert_allclose(model.apply(variables, images), sums, rtol=1e-4, atol=1e-5)

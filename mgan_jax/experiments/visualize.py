@@ -1,0 +1,136 @@
+"""What networks learned, in pictures, each beside what an attack does to it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from scipy.special import softmax
+
+from mgan_jax import devices, engine, workdir
+from mgan_jax.experiments import picturing
+from mgan_jax.experiments.attacking import attacked, build_attack
+from mgan_jax.experiments.attacks import check_attack
+from mgan_jax.experiments.data import correct_images, data_digest, load_data
+from mgan_jax.experiments.networks import check_networks, train_networks
+from mgan_jax.experiments.training import Run
+from mgan_jax.models.classifier import first_weights
+from mgan_jax.report import results as report_results
+from mgan_jax.report.learned import Pictured
+from mgan_jax.report.terminal import progress
+from mgan_jax.report.visualize import print_visualize, write_visualize
+from mgan_jax.saliency import smooth_grad
+from mgan_jax.types import Dataset
+
+
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything that the config names and runs nothing.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    networks = check_networks(config, dataset)
+    if len(config.attacks) != 1:
+        raise ValueError(f"config.attacks names {len(config.attacks)} attacks ({', '.join(config.attacks)}); choose one")
+    if not 0 < config.fooling.confidence < 1:
+        raise ValueError(f"config.fooling.confidence is {config.fooling.confidence}; choose it between 0 and 1")
+    for name, count in config.shown.items():
+        if not 1 <= count <= config.testing.num_images:
+            raise ValueError(
+                f"config.shown.{name} is {count}; choose it from 1 to {config.testing.num_images}, the images there are"
+            )
+    correct_images(dataset.test, dataset.test.labels, config.testing.num_images)
+    for classifier in networks.values():
+        for name in config.attacks:
+            check_attack(config, name, classifier, dataset)
+        build_attack(config.fooling, "fooling", classifier, dataset)
+        smooth_grad(classifier.apply, **config.smooth_grad)
+
+
+def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
+    """What is shown of a network, and its row; finished parts are read.
+
+    Args:
+      run: the seed.
+      name: of the network.
+      network: as in `networks.Networks`.
+    """
+    (own, classifier, variables), (attack,), shown = network, run.config.attacks, run.config.shown
+    decisions = engine.predictions(classifier.apply, variables, run.dataset.test.images)
+    test = correct_images(run.dataset.test, decisions, run.config.testing.num_images)
+    made = attacked(own, attack, classifier, variables, test)
+    subject = picturing.Subject(own, classifier, variables, attack, test, made)
+    layers = picturing.activation_stage(subject, shown.activations)
+    maps = picturing.saliency_stage(subject, shown.saliency, run.config.smooth_grad)
+    fooling = picturing.fooling_stage(subject)
+    row = {
+        "network": name, "model": own.config.target.name, "seed": own.seed,
+        "test_accuracy": float((decisions == run.dataset.test.labels).mean()), "num_test_images": len(decisions),
+        "attack": attack, "success_rate": float(made.success.mean()), "num_images": len(test.labels),
+        "changes": layers.numbers["changes"], "fooling": fooling.numbers,
+    }  # fmt: skip
+    pairs = {"clean": test.images, "adversarial": made.images}
+    answers = {kind: softmax(engine.logits(classifier.apply, variables, images), axis=-1) for kind, images in pairs.items()}
+    weights = np.asarray(first_weights(classifier, variables, run.dataset.image_shape))
+    return Pictured(name, weights, pairs, answers, layers.arrays, maps.arrays, fooling.arrays), row
+
+
+def run_seed(
+    config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None
+) -> tuple[dict, list[Pictured], tuple[str, ...]]:
+    """One seed: results, what is shown, and the classes' names."""
+    began = time.monotonic()
+    dataset = load_data(config.dataset, data_dir, seed)
+    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    networks = train_networks(run)
+    update, shown, rows = start("pictures", len(networks), "networks"), [], []
+    for done, (name, network) in enumerate(networks.items(), 1):
+        one, row = pictured(run, name, network)
+        shown.append(one)
+        rows.append(row)
+        update(done)
+    results = {
+        "config": config.to_dict(),
+        "seed": seed,
+        "versions": report_results.environment(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": time.monotonic() - began,
+        "rows": rows,
+    }
+    return results, shown, dataset.class_names
+
+
+def write_seed(path: Path, results: dict, shown: list[Pictured], class_names: tuple[str, ...]) -> None:
+    """Results and the page of one seed."""
+    report_results.write_results(path / "results.json", results)
+    write_visualize(path / "report.html", results, shown, class_names)
+
+
+def run(
+    config: Any,
+    path: Path,
+    data_dir: str | None,
+    seeds: list[int],
+    overwrite: bool,
+    show_progress: bool,
+    mesh: Mesh | None = None,
+) -> list[dict]:
+    """Runs the experiment for each seed; arguments as in `experiments.mgan.run`.
+
+    Returns:
+      The results of each seed, as its results.json holds them.
+    """
+    check(config, load_data(config.dataset, data_dir, seeds[0]))
+    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    done = []
+    with progress(show_progress) as start:
+        for seed in seeds:
+            place = path if len(seeds) == 1 else path / f"seed_{seed}"
+            results, shown, class_names = run_seed(config, place, data_dir, seed, start, mesh)
+            devices.on_primary(write_seed, place, results, shown, class_names)
+            done.append(results)
+            print_visualize(results)
+            print(f"report: {place / 'report.html'}")
+    return done
