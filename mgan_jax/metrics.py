@@ -4,6 +4,7 @@ Flips are [M, N] booleans: does mutant m answer otherwise than the target itself
 rate (LCR) of image n is the mean over mutants, that of a set the mean over both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -152,3 +153,39 @@ def entropy(histogram: np.ndarray) -> float:
     """Entropy of a histogram in bits; 0 for an empty one."""
     shares = histogram[histogram > 0] / max(histogram.sum(), 1)
     return float(-(shares * np.log2(shares)).sum() + 0.0)
+
+
+def fooling_rate(
+    clean: np.ndarray,
+    perturbed: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[int] | None = None,
+    target_label: int | None = None,
+) -> dict[str, float | int | None]:
+    """Share of images with k(x + v) != k(x), whose label a universal perturbation changes (Moosavi-Dezfooli et al. 2017).
+
+    Args:
+      clean: [N] the target's decisions on the clean images.
+      perturbed: [N] its decisions on the perturbed ones.
+      labels: [N] true classes.
+      classes: those that are to be fooled; None: all.
+      target_label: where given, only changes into this class count, over the images that it was not given to before.
+
+    Returns:
+      `fooling`, its share of `num_images` of these classes; `collateral`, the share of changed labels among `num_others`, the
+      images of other classes. A share of no images is None.
+    """
+    clean, perturbed, labels = (np.asarray(a) for a in (clean, perturbed, labels))
+    chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
+    others, changed = ~chosen, clean != perturbed
+    if target_label is None:
+        fooled = changed
+    else:
+        chosen, fooled = chosen & (clean != target_label), perturbed == target_label
+    share = lambda hits, among: float(hits[among].mean()) if among.any() else None  # noqa: E731
+    return {
+        "fooling": share(fooled, chosen),
+        "num_images": int(chosen.sum()),
+        "collateral": share(changed, others),
+        "num_others": int(others.sum()),
+    }

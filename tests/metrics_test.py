@@ -71,3 +71,13 @@ def test_destruction_rate_is_kurakins_sum():
     readable = np.array([1, 0, 1, 1, 0, 1], bool)
     assert metrics.destruction(clean & readable, adversarial, transformed)["rate"] == 0.5
     assert metrics.destruction(clean, np.ones(6, bool), transformed)["rate"] is None
+
+
+def test_fooling_rate_by_hand():
+    labels, clean, perturbed = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2]), np.array([2, 1, 0, 1, 2])
+    whole = {"fooling": 2 / 5, "num_images": 5, "collateral": None, "num_others": 0}
+    assert metrics.fooling_rate(clean, perturbed, labels) == whole
+    single = {"fooling": 1 / 2, "num_images": 2, "collateral": 1 / 3, "num_others": 3}
+    assert metrics.fooling_rate(clean, perturbed, labels, [0]) == single
+    assert metrics.fooling_rate(clean, perturbed, labels, target_label=2)["fooling"] == 1 / 4
+    assert metrics.fooling_rate(clean, perturbed, labels, [7])["fooling"] is None

@@ -149,7 +149,8 @@ def run_seed(run: Run) -> dict:
         "seconds": time.monotonic() - began,
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
-             "seed": networks[name][0].seed if name in networks else run.seed, "accuracy": float((of[CLEAN] == test.labels).mean())}
+             "seed": networks[name][0].seed if name in networks else run.seed,
+             "accuracy": float((of[CLEAN] == test.labels).mean())}
             for name, of in decisions.items()
         ],
         "rows": cells,

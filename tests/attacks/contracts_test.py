@@ -1,5 +1,7 @@
 """Clauses that hold for every attack; MAKE has a line for each, small enough to compile in no time."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
+from mgan_jax.attacks.substitute_model import substitute_model
+from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -38,6 +42,13 @@ def fitted(learned, variables, shape=(8, 8, 1)):
     return jax.tree_util.Partial(learned.attack, state)
 
 
+def on_substitute(apply_fn, epsilon, variables):
+    """FGSM on a substitute with as many classes as the target has."""
+    substitute = mlp((8, 8, 1), variables["params"]["output"]["bias"].size, (4,))
+    make_attack = partial(fgsm, epsilon=epsilon)
+    return fitted(substitute_model(apply_fn, substitute, make_attack, num_rounds=1, num_epochs=2), variables)
+
+
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
@@ -54,6 +65,8 @@ MAKE = {
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
+    "substitute_model": on_substitute,
+    "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
 UNBOUNDED = (
     "carlini_wagner_l2",
@@ -64,8 +77,9 @@ UNBOUNDED = (
     "lbfgs",
 )  # they have no epsilon
 L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they like
-UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
+UNTARGETED = ("advgan", "mgan", "pgd_mutants", "universal_perturbation")  # as they are made here
 DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
+UNBOUNDED = ()  # they have no epsilon
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
