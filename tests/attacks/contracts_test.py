@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mgan_jax import build
+from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.fgsm import fgsm
@@ -32,6 +33,9 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
+    "adversarial_transformation_network": lambda f, e, v: fitted(
+        adversarial_transformation_network(f, generator(e, (4, 8), 1), num_steps=2, batch_size=4), v
+    ),
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "fgsm": lambda f, e, v: fgsm(f, e),
@@ -41,7 +45,7 @@ MAKE = {
 }
 UNBOUNDED = ()  # they have no epsilon
 L0 = ()  # they change few pixels as much as they like
-UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
+UNTARGETED = ("adversarial_transformation_network", "advgan", "mgan", "pgd_mutants")  # as they are made here
 DRAWING = ("pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
