@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgan_jax import build
+from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.carlini_wagner_l0 import carlini_wagner_l0
@@ -51,6 +52,9 @@ def on_substitute(apply_fn, epsilon, variables):
 
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
+    "adversarial_transformation_network": lambda f, e, v: fitted(
+        adversarial_transformation_network(f, generator(e, (4, 8), 1), num_steps=2, batch_size=4), v
+    ),
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "carlini_wagner_l0": lambda f, e, v: carlini_wagner_l0(f, num_steps=10, largest_constant=1.0),
@@ -80,6 +84,9 @@ L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they lik
 UNTARGETED = ("advgan", "mgan", "pgd_mutants", "universal_perturbation")  # as they are made here
 DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
 UNBOUNDED = ()  # they have no epsilon
+L0 = ()  # they change few pixels as much as they like
+UNTARGETED = ("adversarial_transformation_network", "advgan", "mgan", "pgd_mutants")  # as they are made here
+DRAWING = ("pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
