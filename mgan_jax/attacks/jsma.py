@@ -14,15 +14,19 @@ OUTPUTS = ("logits", "softmax")
 
 
 class Rows(NamedTuple):
-    """The search for the best pair, by rows p; all [B] but u and v, [B, D], which are -inf where a row is done.
+    """The search for the best pair, by rows p.
 
     Attributes:
-      u, v: what the features still searched give.
-      value, p, q: the best pair so far.
+      u, v: [B, D] what the features still searched give, -inf where a row is done.
+      bound: [B, D] what no pair of a row exceeds.
+      tilt: [B] lambda of the bound.
+      value, p, q: [B] the best pair so far.
     """
 
     u: Array
     v: Array
+    bound: Array
+    tilt: Array
     value: Array
     p: Array
     q: Array
@@ -31,8 +35,10 @@ class Rows(NamedTuple):
 def best_pair(u: Array, v: Array, domain: Array) -> tuple[Array, Array, Array]:
     """argmax over p != q of (u_p + u_q)(v_p + v_q) where both sums are positive; exact, in O(D) memory an image.
 
-    A row p holds all pairs of p, and none of them exceeds (u_p + max u)(v_p + max v). Rows are searched in the order of
-    this bound and then left out, until no bound exceeds the best pair: a few of D rows, where u and v have much in common one.
+    A row p holds all pairs of p. None of them exceeds (u_p + max u)(v_p + max v), nor, as U V <= (lambda U + V / lambda)^2 / 4,
+    (w_p + max w)^2 / 4 with w = lambda u + v / lambda; this is tight at the best pair so far for lambda^2 = V / U. Rows are
+    searched in the order of the lesser bound and then left out, until none exceeds the best pair: of the 784 rows of an
+    image of MNIST mostly one or two.
 
     Args:
       u, v: [B, D] finite.
@@ -52,21 +58,30 @@ def best_pair(u: Array, v: Array, domain: Array) -> tuple[Array, Array, Array]:
     def product(a: Array, b: Array) -> Array:
         return jnp.where((a > 0) & (b > 0), a * b, 0.0)
 
-    def bounds(s: Rows) -> Array:
-        return product(s.u + s.u.max(1, keepdims=True), s.v + s.v.max(1, keepdims=True))
+    def bounds(u: Array, v: Array, tilt: Array) -> Array:
+        w = column(tilt) * u + v / column(tilt)
+        square = jnp.square(jnp.maximum(w + w.max(1, keepdims=True), 0.0) / 2)
+        return jnp.minimum(square, product(u + u.max(1, keepdims=True), v + v.max(1, keepdims=True)))
 
     def one(s: Rows) -> Rows:
-        p = bounds(s).argmax(1)
+        p = s.bound.argmax(1)
         row = index == column(p)
-        own_u, own_v = (jnp.take_along_axis(values, column(p), 1) for values in (s.u, s.v))
+        at = lambda values, place: jnp.take_along_axis(values, column(place), 1)  # noqa: E731
+        own_u, own_v = at(s.u, p), at(s.v, p)
         values = jnp.where(row, 0.0, product(s.u + own_u, s.v + own_v))
         q, value = values.argmax(1), values.max(1)
-        found = choose(value > s.value, (value, p, q), (s.value, s.p, s.q))
-        return Rows(jnp.where(row, -jnp.inf, s.u), jnp.where(row, -jnp.inf, s.v), *found)
+        fitting = jnp.sqrt((own_v + at(s.v, q)) / (own_u + at(s.u, q)))[:, 0]
+        # Nothing yet: towards the side that this row lacks, so that a search in vain ends soon.
+        searching = s.tilt * jnp.where((own_v < own_u)[:, 0], 0.5, 2.0)
+        tilt, *found = choose(value > s.value, (fitting, value, p, q), (s.tilt, s.value, s.p, s.q))
+        tilt = jnp.clip(jnp.where(found[0] > 0, tilt, searching), 1e-6, 1e6)
+        u, v = jnp.where(row, -jnp.inf, s.u), jnp.where(row, -jnp.inf, s.v)
+        return Rows(u, v, bounds(u, v, tilt), tilt, *found)
 
-    nothing = jnp.zeros(u.shape[0], jnp.int32)
-    first = Rows(scaled(u), scaled(v), jnp.zeros(u.shape[0], u.dtype), nothing, nothing)
-    last = jax.lax.while_loop(lambda s: (bounds(s).max(1) > s.value).any(), one, first)
+    nothing, even = jnp.zeros(u.shape[0], jnp.int32), jnp.ones(u.shape[0], u.dtype)
+    u, v = scaled(u), scaled(v)
+    first = Rows(u, v, bounds(u, v, even), even, jnp.zeros_like(even), nothing, nothing)
+    last = jax.lax.while_loop(lambda s: (s.bound.max(1) > s.value).any(), one, first)
     return last.p, last.q, last.value > 0
 
 
