@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from mgan_jax import devices, engine
+from mgan_jax import devices, engine, metrics
 from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
@@ -86,17 +86,19 @@ def facts(config: Any, name: str, made: Attacked, clean: np.ndarray) -> dict[str
     return {
         "method": settings.get("method", name),
         "knowledge": settings.knowledge,
-        "norm": "linf" if generator else arguments.get("norm", settings.get("norm", "linf")),
-        "epsilon": config.epsilon if generator else arguments.get("epsilon"),
+        "norm": "linf" if generator else settings.get("norm", arguments.get("norm", "linf")),
+        "epsilon": config.epsilon if generator else settings.get("epsilon", arguments.get("epsilon")),
         "num_images": count,
         "targeted": bool(settings.get("targeted", False)),
         "success_rate": float(made.success.mean()),
         "success_rounded": float(made.success_rounded.mean()),
         **{f"median_{k}": float(np.median(v[made.success])) if made.success.any() else None for k, v in distances.items()},
+        "ssim": float(metrics.ssim(clean, made.images)[made.success].mean()) if made.success.any() else None,
         "used": float(made.used.mean()),
         **{name: float(value) if black_box and np.isfinite(value) else None for name, value in reached.items()},
         "seconds_per_1000": 1000 * made.numbers["seconds"] / count,
         **{name: made.numbers[name] for name in ("compile_seconds", "fit_seconds", "out_of_bounds", "not_finite")},
+        **made.numbers["extras"],
     }
 
 
