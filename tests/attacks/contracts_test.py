@@ -7,6 +7,7 @@ import pytest
 
 from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
+from mgan_jax.attacks.apgd import apgd
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.mgan import mgan
@@ -33,6 +34,7 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
+    "apgd": lambda f, e, v: apgd(f, e, num_steps=10),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "fgsm": lambda f, e, v: fgsm(f, e),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
@@ -42,7 +44,7 @@ MAKE = {
 UNBOUNDED = ()  # they have no epsilon
 L0 = ()  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("pgd", "pgd_mutants")
+DRAWING = ("apgd", "pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
