@@ -13,6 +13,7 @@ from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
+from mgan_jax.attacks.square import square
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -40,11 +41,12 @@ MAKE = {
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
+    "square": lambda f, e, v: square(f, e, num_queries=30),
 }
 UNBOUNDED = ()  # they have no epsilon
 L0 = ()  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("apgd", "pgd", "pgd_mutants")
+DRAWING = ("apgd", "pgd", "pgd_mutants", "square")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
