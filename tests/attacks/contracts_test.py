@@ -10,6 +10,7 @@ from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.apgd import apgd
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.evolutionary import evolutionary
+from mgan_jax.attacks.few_pixel import few_pixel
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
@@ -39,6 +40,7 @@ MAKE = {
     "apgd": lambda f, e, v: apgd(f, e, num_steps=10),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "evolutionary": lambda f, e, v: evolutionary(f, e, num_queries=40, population_size=10, tiles=4),
+    "few_pixel": lambda f, e, v: few_pixel(f, 3, 10, 3),
     "fgsm": lambda f, e, v: fgsm(f, e),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
@@ -46,9 +48,9 @@ MAKE = {
     "square": lambda f, e, v: square(f, e, num_queries=30),
 }
 UNBOUNDED = ()  # they have no epsilon
-L0 = ()  # they change few pixels as much as they like
+L0 = ("few_pixel",)  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("apgd", "evolutionary", "pgd", "pgd_mutants", "square")
+DRAWING = ("apgd", "evolutionary", "few_pixel", "pgd", "pgd_mutants", "square")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
