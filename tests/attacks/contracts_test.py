@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mgan_jax import build
+from mgan_jax.attacks.adversarial_patch import adversarial_patch
+from mgan_jax.attacks.adversarial_patch_generator import adversarial_patch_generator
 from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.bim import bim
@@ -13,6 +15,7 @@ from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -33,6 +36,13 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
+    "adversarial_patch": lambda f, e, v: fitted(adversarial_patch(f, num_steps=2), v),
+    "adversarial_patch_generator": lambda f, e, v: fitted(
+        adversarial_patch_generator(
+            f, autoencoder("dense", (4,), "sigmoid"), discriminator((4,)), patch_size=4, num_steps=2, batch_size=4
+        ),
+        v,
+    ),
     "adversarial_transformation_network": lambda f, e, v: fitted(
         adversarial_transformation_network(f, generator(e, (4, 8), 1), num_steps=2, batch_size=4), v
     ),
@@ -44,9 +54,16 @@ MAKE = {
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
 }
 UNBOUNDED = ()  # they have no epsilon
-L0 = ()  # they change few pixels as much as they like
-UNTARGETED = ("adversarial_transformation_network", "advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("pgd", "pgd_mutants")
+L0 = ("adversarial_patch", "adversarial_patch_generator")  # they change few pixels as much as they like
+UNTARGETED = (
+    "adversarial_patch",
+    "adversarial_patch_generator",
+    "adversarial_transformation_network",
+    "advgan",
+    "mgan",
+    "pgd_mutants",
+)  # as they are made here
+DRAWING = ("adversarial_patch", "adversarial_patch_generator", "pgd", "pgd_mutants")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
