@@ -58,7 +58,7 @@ def adversarial_transformation_network(
         r_alpha f(x) with the true class's probability set to 0 and the others divided by their sum; "nearest", the same of
         f(x') as it is at the moment, any wrong class that is near, whatever becomes of the others' order.
       alpha: of r_alpha.
-      beta: weight of the squared 2-norm of the change, summed over pixels in [0, 1].
+      beta: weight of the squared 2-norm of the change, summed over pixels in [0, 1], before x' is cut to them.
       loss: "squared", as above; "cross_entropy" of f(x') with r_alpha in its place, whose gradient does not vanish where f
         is certain.
       success_rate: s; where given, the logarithm of beta moves in every step by a hundredth of (b - s) / (s (1 - s)), cut to
@@ -89,9 +89,11 @@ def adversarial_transformation_network(
             f"num_steps is {num_steps}, batch_size {batch_size}, learning_rate {learning_rate}; all must be positive"
         )
 
-    def transform(generator: Variables, images: Array) -> Array:
+    def transform(generator: Variables, images: Array) -> tuple[Array, Array]:
+        """x', and g's own image before it is cut."""
         made = network.apply(generator, images)
-        return jnp.clip(images + made if form == "perturbation" else made, 0.0, 1.0)
+        whole = images + made if form == "perturbation" else made
+        return jnp.clip(whole, 0.0, 1.0), whole
 
     def each(variables, images: Array) -> list[Array]:
         """The log softmax [B, num_classes] of every network."""
@@ -130,9 +132,10 @@ def adversarial_transformation_network(
         optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
         def total(generator, weight, x, y):
-            adversarial = transform(generator, x)
+            adversarial, whole = transform(generator, x)
             now = each(variables, adversarial)
-            change = jnp.square(adversarial - x).sum((1, 2, 3))
+            # Before the cut, where a pixel that is far outside still has a gradient.
+            change = jnp.square(whole - x).sum((1, 2, 3))
             parts = [distance(*pair) for pair in zip(now, goals(variables, x, now, y), strict=True)]
             fooled = sum(fooled_by(one, y).mean() for one in now) / len(networks)
             return (weight * change + sum(parts) / len(networks)).mean(), fooled
@@ -159,6 +162,6 @@ def adversarial_transformation_network(
         if targets is None and target_label is not None:
             targets = jnp.full_like(labels, target_label)
         judged_by = judge if judge is not None else together if several else apply_fn
-        return attack_result(judged_by, variables, images, transform(state["generator"], images), labels, targets)
+        return attack_result(judged_by, variables, images, transform(state["generator"], images)[0], labels, targets)
 
     return LearnedAttack(fit, attack)

@@ -60,7 +60,8 @@ def test_one_step_of_adam_goes_down_the_gradient_of_the_formula(form, aim, loss,
     def formula(change):
         now = softmax(changed(change))
         fit = ((now - r) ** 2).sum() if loss == "squared" else -(r * jnp.log(now)).sum()
-        return 0.3 * ((changed(change) - x) ** 2).sum() + fit
+        uncut = change[None] if form == "perturbation" else change[None] - x
+        return 0.3 * (uncut**2).sum() + fit
 
     gradient = jax.grad(formula)(start)
     clear = jnp.abs(gradient) > 1e-4

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mgan_jax import build
+from mgan_jax.attacks.adversarial_patch import adversarial_patch
+from mgan_jax.attacks.adversarial_patch_generator import adversarial_patch_generator
 from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.apgd import apgd
@@ -29,6 +31,7 @@ from mgan_jax.attacks.pgd_mutants import pgd_mutants
 from mgan_jax.attacks.square import square
 from mgan_jax.attacks.substitute_model import substitute_model
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -56,6 +59,13 @@ def on_substitute(apply_fn, epsilon, variables):
 
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
+    "adversarial_patch": lambda f, e, v: fitted(adversarial_patch(f, num_steps=2), v),
+    "adversarial_patch_generator": lambda f, e, v: fitted(
+        adversarial_patch_generator(
+            f, autoencoder("dense", (4,), "sigmoid"), discriminator((4,)), patch_size=4, num_steps=2, batch_size=4
+        ),
+        v,
+    ),
     "adversarial_transformation_network": lambda f, e, v: fitted(
         adversarial_transformation_network(f, generator(e, (4, 8), 1), num_steps=2, batch_size=4), v
     ),
@@ -92,9 +102,26 @@ L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they lik
 UNTARGETED = ("advgan", "mgan", "pgd_mutants", "universal_perturbation")  # as they are made here
 DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
 UNBOUNDED = ()  # they have no epsilon
-L0 = ("few_pixel",)  # they change few pixels as much as they like
+L0 = ("adversarial_patch", "adversarial_patch_generator", "few_pixel")  # they change few pixels as much as they like
 UNTARGETED = ("adversarial_transformation_network", "advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("apgd", "evolutionary", "few_pixel", "pgd", "pgd_mutants", "square")
+DRAWING = (
+    "adversarial_patch",
+    "adversarial_patch_generator",
+    "apgd",
+    "evolutionary",
+    "few_pixel",
+    "pgd",
+    "pgd_mutants",
+    "square",
+)
+UNTARGETED = (
+    "adversarial_patch",
+    "adversarial_patch_generator",
+    "adversarial_transformation_network",
+    "advgan",
+    "mgan",
+    "pgd_mutants",
+)  # as they are made here
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
