@@ -90,38 +90,15 @@ MAKE = {
     "substitute_model": on_substitute,
     "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
-UNBOUNDED = (
-    "carlini_wagner_l2",
-    "carlini_wagner_linf",
-    "deepfool",
-    "fooling",
-    "gradient_descent",
-    "lbfgs",
-)  # they have no epsilon
-L0 = ("carlini_wagner_l0", "jsma")  # they change few pixels as much as they like
-UNTARGETED = ("advgan", "mgan", "pgd_mutants", "universal_perturbation")  # as they are made here
-DRAWING = ("gradient_descent", "pgd", "pgd_mutants")
-UNBOUNDED = ()  # they have no epsilon
-L0 = ("adversarial_patch", "adversarial_patch_generator", "few_pixel")  # they change few pixels as much as they like
-UNTARGETED = ("adversarial_transformation_network", "advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = (
-    "adversarial_patch",
-    "adversarial_patch_generator",
-    "apgd",
-    "evolutionary",
-    "few_pixel",
-    "pgd",
-    "pgd_mutants",
-    "square",
-)
-UNTARGETED = (
-    "adversarial_patch",
-    "adversarial_patch_generator",
-    "adversarial_transformation_network",
-    "advgan",
-    "mgan",
-    "pgd_mutants",
-)  # as they are made here
+# They have no epsilon.
+UNBOUNDED = ("carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "fooling", "gradient_descent", "lbfgs")
+# They change few pixels, as much as they like.
+L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "few_pixel", "jsma")
+# As they are made here.
+UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
+              "pgd_mutants", "universal_perturbation")  # fmt: skip
+DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
+           "gradient_descent", "pgd", "pgd_mutants", "square")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
