@@ -8,6 +8,7 @@ import pytest
 from mgan_jax import build
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.apgd import apgd
+from mgan_jax.attacks.autoattack import autoattack
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.evolutionary import evolutionary
 from mgan_jax.attacks.few_pixel import few_pixel
@@ -38,6 +39,7 @@ def fitted(learned, variables, shape=(8, 8, 1)):
 MAKE = {
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "apgd": lambda f, e, v: apgd(f, e, num_steps=10),
+    "autoattack": lambda f, e, v: autoattack(f, e, num_steps=5, num_queries=20, group_size=4),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "evolutionary": lambda f, e, v: evolutionary(f, e, num_queries=40, population_size=10, tiles=4),
     "few_pixel": lambda f, e, v: few_pixel(f, 3, 10, 3),
@@ -50,7 +52,7 @@ MAKE = {
 UNBOUNDED = ()  # they have no epsilon
 L0 = ("few_pixel",)  # they change few pixels as much as they like
 UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("apgd", "evolutionary", "few_pixel", "pgd", "pgd_mutants", "square")
+DRAWING = ("apgd", "autoattack", "evolutionary", "few_pixel", "pgd", "pgd_mutants", "square")
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
