@@ -13,6 +13,7 @@ from mgan_jax.attacks.adversarial_patch_generator import adversarial_patch_gener
 from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.apgd import apgd
+from mgan_jax.attacks.autoattack import autoattack
 from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.carlini_wagner_l0 import carlini_wagner_l0
 from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
@@ -71,6 +72,7 @@ MAKE = {
     ),
     "advgan": lambda f, e, v: generative(advgan, f, e),
     "apgd": lambda f, e, v: apgd(f, e, num_steps=10),
+    "autoattack": lambda f, e, v: autoattack(f, e, num_steps=5, num_queries=20, group_size=4),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
     "carlini_wagner_l0": lambda f, e, v: carlini_wagner_l0(f, num_steps=10, largest_constant=1.0),
     "carlini_wagner_l2": lambda f, e, v: carlini_wagner_l2(f, num_searches=3, num_steps=10, initial_constant=0.1),
