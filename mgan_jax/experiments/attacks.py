@@ -23,15 +23,16 @@ from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 
 def chosen_rows(config: Any) -> list[str]:
-    """Names of the rows to run: those of `config.rows`, or all.
+    """Names of the rows to run: those of `config.rows`, names or names with commas between them, or all.
 
     Raises:
       ValueError: it names one that there is not.
     """
-    for name in config.rows:
+    named = [name.strip() for names in config.rows for name in names.split(",")]
+    for name in named:
         if name not in config.attacks:
             raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config.attacks)}")
-    return [name for name in config.attacks if not config.rows or name in config.rows]
+    return [name for name in config.attacks if not named or name in named]
 
 
 def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:

@@ -53,6 +53,8 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
 
 def test_rows_that_there_are_not_are_named(config):
     config = config.copy_and_resolve_references()
+    config.rows = ("pgd,fgsm",)
+    assert chosen_rows(config) == ["fgsm", "pgd"]
     config.rows = ("pgt",)
     with pytest.raises(ValueError, match=r"'pgt'.*pgd"):
         chosen_rows(config)
