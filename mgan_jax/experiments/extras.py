@@ -34,7 +34,9 @@ def extras(
     if method == "universal_perturbation":
         clean = engine.predictions(classifier.apply, variables, test.images)
         chosen = {name: arguments.get(name) for name in ("classes", "target_label")}
-        return metrics.fooling_rate(clean, result.logits.argmax(-1), test.labels, **chosen)
+        found = metrics.fooling_rate(clean, result.logits.argmax(-1), test.labels, **chosen)
+        counts = {"num_fooling": found.pop("num_images"), "num_collateral": found.pop("num_others")}
+        return {**found, **counts}
     if method == "adversarial_transformation_network":
         clean = engine.logits(classifier.apply, variables, test.images)
         return {f"order_{name}": value for name, value in metrics.kept_order(clean, result.logits).items()}

@@ -22,7 +22,8 @@ CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
 def config():
     config = runpy.run_path(CONFIG)["get_config"]("smoke")
     config.target.name = "mlp"
-    config.rows = ("fgsm", "pgd")
+    config.rows = ("fgsm", "pgd", "universal_one_class")
+    config.attacks.universal_one_class.arguments.num_steps = 5
     config.testing.operators = ("NAI",)
     config.curve.epsilons = (0.0, 0.3, 1.0)
     config.confidence.kappas = ()
@@ -34,7 +35,11 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     assert run(config, Options(tmp_path / "run")) == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     names = {row["attack"] for row in results["rows"]}
-    assert names == {"fgsm", "pgd"}
+    assert names == {"fgsm", "pgd", "universal_one_class"}
+    (universal,) = (row for row in results["rows"] if row["attack"] == "universal_one_class" and "operator" not in row)
+    assert universal["num_fooling"] == 2 and universal["num_collateral"] == 18, (
+        "two images a class; those of one were to be fooled"
+    )
     with np.load(tmp_path / "run" / "adversarial.npz") as kept:
         for row in results["rows"]:
             assert row["success_rate"] == kept[f"success_{row['attack']}"].mean()
