@@ -8,7 +8,7 @@ from mgan_jax.models.layers import Conv, Dense, flatten, swap_batch
 from mgan_jax.types import Array, Network
 
 FORMS = ("dense", "convolutional")
-OUTPUTS = {"linear": lambda x: x, "sigmoid": nn.sigmoid}
+OUTPUTS = {"linear": lambda x: 0.1 * x, "sigmoid": nn.sigmoid}
 
 
 class Autoencoder(nn.Module):
@@ -47,7 +47,8 @@ def autoencoder(form: str = "convolutional", widths: tuple[int, ...] = (8, 16, 3
       form: "dense", hidden layers of these widths; or "convolutional", channels of the encoder, which the decoder mirrors,
         for any image of at least 2 ** (number of widths - 1) pixels a side.
       widths: one a layer.
-      output: "linear", any number, as perturbations are; "sigmoid", between 0 and 1.
+      output: "linear", any number, divided by 10 so that a perturbation is small before anything is learned; "sigmoid",
+        between 0 and 1.
 
     Returns:
       A `Network` whose apply gives [B, H, W, C] of its images' shape.

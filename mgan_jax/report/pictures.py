@@ -1,5 +1,6 @@
 """Pictures of images: what attacks do to them, and what the target makes of them."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from mgan_jax.report.figures import INK, colour
 from mgan_jax.report.material import Material
 
 WRONG = "#b42318"
+MUTED = "#6b7280"
 
 
 def show(axis: Any, image: np.ndarray) -> None:
@@ -77,7 +79,7 @@ def attack_grid(material: Material, attacks: list[str] | None = None, num_images
             made = material.adversarial[name]
             show_change(axes[row][1 + 2 * k], changes[k][i] / reach)
             if row == 0:
-                axes[row][1 + 2 * k].set_title("perturbation", fontsize=8, pad=2, color="#6b7280")
+                axes[row][1 + 2 * k].set_title("perturbation", fontsize=8, pad=2, color=MUTED)
             show(axes[row][2 + 2 * k], made.images[i])
             fooled = WRONG if made.success[i] else INK
             axes[row][2 + 2 * k].set_title(read_as(made.probabilities[i], material.class_names), fontsize=8, pad=2, color=fooled)
@@ -94,6 +96,51 @@ def attack_grid(material: Material, attacks: list[str] | None = None, num_images
             figure.text(
                 (box.x0 + end.x1) / 2, height, name, ha="center", va="center", fontsize=9, color=colour(name), fontweight="bold"
             )
+    return figure
+
+
+def attack_rows(material: Material, attacks: list[str] | None = None, num_images: int = 10) -> Any:
+    """A row an attack, a column an image, clean ones on top; above each the target's verdict, faded where the attack failed.
+
+    For many attacks at once, where `attack_grid` with its perturbations would be too wide.
+
+    Args:
+      material: what was measured.
+      attacks: those to show, from the top; all where None.
+      num_images: columns, of different classes.
+    """
+    from matplotlib.figure import Figure
+
+    attacks = list(material.adversarial) if attacks is None else attacks
+    chosen = chosen_images(material, attacks, num_images)
+    rows, columns = 1 + len(attacks), max(len(chosen), 1)
+    margin, height = 1.45, 1.17 * (1 + len(attacks)) + 0.3
+    width = margin + 0.98 * columns
+    figure = Figure(figsize=(width, height))
+    grid = figure.add_gridspec(
+        rows, columns, left=margin / width, right=0.995, bottom=0.3 / height, top=1 - 0.2 / height, wspace=0.06, hspace=0.22
+    )
+
+    def draw(row: int, column: int, image: np.ndarray, verdict: str, shade: str, failed: bool) -> None:
+        axis = figure.add_subplot(grid[row, column])
+        show(axis, image)
+        axis.images[0].set_alpha(0.3 if failed else 1.0)
+        axis.set_title(verdict, fontsize=8, pad=2, color=shade)
+
+    for column, i in enumerate(chosen):
+        verdict = read_as(material.probabilities[i], material.class_names)
+        draw(0, column, material.clean_images[i], verdict, INK, False)
+        for row, name in enumerate(attacks, 1):
+            made = material.adversarial[name]
+            verdict = read_as(made.probabilities[i], material.class_names)
+            draw(row, column, made.images[i], verdict, WRONG if made.success[i] else MUTED, not made.success[i])
+    for row, name in enumerate(["clean", *attacks]):
+        box = grid[row, 0].get_position(figure)
+        shade = INK if row == 0 else colour(name)
+        lines = fill(name.replace("_", " "), 18)
+        place = {"ha": "right", "va": "center", "fontsize": 9, "fontweight": "bold"}
+        figure.text(box.x0 - 0.1 / width, (box.y0 + box.y1) / 2, lines, color=shade, **place)
+    figure.text(0.995, 0.08 / height, "red: the attack succeeds; faded: it fails", ha="right", fontsize=8, color=MUTED)
     return figure
 
 
@@ -120,7 +167,7 @@ def prediction_gallery(material: Material, columns: int = 6, num_classes: int = 
         heading.axis("off")
         heading.text(0, 0.62, name, fontsize=12, fontweight="bold", color=INK, va="center")
         counts = f"{int((own & (predicted == label)).sum())} of {int(own.sum())} right"
-        heading.text(0, 0.25, counts, fontsize=8, color="#6b7280", va="center")
+        heading.text(0, 0.25, counts, fontsize=8, color=MUTED, va="center")
         for half, right in enumerate((True, False)):
             found = np.flatnonzero(own & ((predicted == label) == right))[:columns]
             first = 1 + half * (columns + 1)

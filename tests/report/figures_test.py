@@ -19,7 +19,23 @@ def drawn(figure):
 def test_pictures_of_images(example, shape, num_images):
     _, material = example(shape, num_images)
     assert drawn(pictures.attack_grid(material)).startswith(b"\x89PNG")
+    assert drawn(pictures.attack_rows(material)).startswith(b"\x89PNG")
     assert drawn(pictures.prediction_gallery(material)).startswith(b"\x89PNG")
+
+
+def test_rows_of_attacks_show_the_same_images_and_fade_failures(example):
+    _, material = example(num_images=9, attacks=(("pgd", None), ("advgan", None)))
+    figure = pictures.attack_rows(material, ["pgd", "advgan"], 3)
+    chosen = pictures.chosen_images(material, ["pgd", "advgan"], 3)
+    assert len(figure.axes) == 3 * 3
+    for column, i in enumerate(chosen):
+        clean, *rows = figure.axes[3 * column : 3 * column + 3]
+        np.testing.assert_array_equal(clean.images[0].get_array(), material.clean_images[i, ..., 0])
+        for name, axis in zip(["pgd", "advgan"], rows, strict=True):
+            made = material.adversarial[name]
+            np.testing.assert_array_equal(axis.images[0].get_array(), made.images[i, ..., 0])
+            assert axis.get_title() == pictures.read_as(made.probabilities[i], material.class_names)
+            assert (axis.images[0].get_alpha() == 1.0) == made.success[i]
 
 
 def test_the_grid_shows_different_classes_and_flipped_images_first(example):
