@@ -77,8 +77,8 @@ def carlini_wagner_l0(
     several are fixed at once, at most ceil(0.3 sqrt(changed pixels)), here those of at most a `share` of the sum of all. When
     num_steps have not done it, c is multiplied by constant_factor; an image ends at c >= largest_constant, which is where
     it fails and where most of its steps are spent. Changes below 1e-4 are none, and are shown to the target as none. Every
-    image has its own pixels, c and step. Returned is the iterate of fewest changed pixels among those whose pixels were
-    counted, one a fooled set; where nothing fooled, the one of least margin.
+    image has its own pixels, c and step. Returned is the iterate of fewest changed pixels that fools; where there is none, the
+    one of least margin.
 
     Args:
       apply_fn: the target.
@@ -133,8 +133,7 @@ def carlini_wagner_l0(
             constant = jnp.where(out_of_steps, constant_factor * s.constant, s.constant)
             # By hand through tanh, so that changes too small to be shown grow nevertheless.
             slope = 2 * moved * (1 - moved) * s.allowed[..., None]
-            weight = jnp.where(fools, 0.0, s.constant)
-            updates, moments = update(slope * (2 * (x - images) + spread(weight) * gradient), s.moments)
+            updates, moments = update(slope * (2 * (x - images) + spread(s.constant) * gradient), s.moments)
             w, moments = choose(fools, (s.w, fresh), (s.w + updates, moments))
             step = jnp.where(fools | out_of_steps, 0, s.step + 1)
             running = s.running & (constant < largest_constant) & ~(fools & (count == 0)) & allowed.any((1, 2))

@@ -1,0 +1,177 @@
+"""Attacks against Foolbox (on PyTorch and on JAX) and ART: the same lenet and weights, seconds for all images.
+
+python -m benchmarks.attacks --size=small|paper|large [--json=FILE] [--rows=REGEX] [--data_dir=FOLDER]
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import command_line, material
+from benchmarks.command_line import Settings
+from benchmarks.timing import Row, alternate, compared, timed
+from benchmarks.votes import AnswersDiffer
+from mgan_jax.build import available, build
+
+NETWORK = "lenet"
+NUM_IMAGES = {"small": 8, "paper": 1000, "large": 1000}
+JSMA_IMAGES = {"small": 4, "paper": 100, "large": 100}
+PGD_STEPS = {"small": 5, "paper": 40, "large": 40}
+SEARCHES = {"small": (2, 5), "paper": (9, 100), "large": (9, 100)}
+DEEPFOOL_STEPS = 50
+
+Peer = Callable[[], np.ndarray]
+"""Runs an attack and returns adversarial images, [N, H, W, C] on the host."""
+
+
+class Work(NamedTuple):
+    """One attack on some images.
+
+    Attributes:
+      name: of the row.
+      num_images: how many.
+      attack: our factory's name; arguments: its own.
+      foolbox: class of Foolbox and its arguments, or None: ART's JSMA is the peer, and the attack is targeted.
+      radius: what Foolbox is told of the ball; None for attacks that minimise.
+    """
+
+    name: str
+    num_images: int
+    attack: str
+    arguments: Mapping[str, Any]
+    foolbox: tuple[str, Mapping[str, Any]] | None
+    radius: float | None = None
+
+
+def works(size: str) -> list[Work]:
+    """What is measured; attacks that this library does not have are left out."""
+    number, pgd, (searches, steps) = NUM_IMAGES[size], PGD_STEPS[size], SEARCHES[size]
+    own = {"epsilon": 0.3, "num_steps": pgd, "step_size": 0.01}
+    theirs = {"binary_search_steps": searches, "steps": steps, "abort_early": False}
+    found = [
+        Work(f"PGD, {pgd} steps", number, "pgd", own, ("LinfPGD", {"abs_stepsize": 0.01, "steps": pgd}), 0.3),
+        Work(
+            f"C&W L2, {searches} x {steps}",
+            number,
+            "carlini_wagner_l2",
+            {"num_searches": searches, "num_steps": steps},
+            ("L2CarliniWagnerAttack", theirs),
+        ),
+        Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, "deepfool", {}, ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
+        Work("JSMA, targeted", JSMA_IMAGES[size], "jsma", {"outputs": "softmax"}, None),
+    ]
+    return [work for work in found if work.attack in available("attacks")]
+
+
+def torch_target(target: material.Target) -> Any:
+    """The same network in PyTorch."""
+    from benchmarks import torch_networks
+
+    model = torch_networks.TorchClassifier(target.name, material.IMAGE_SHAPE, material.NUM_CLASSES).to(torch_networks.device())
+    model.load_state_dict(torch_networks.weights(target.variables, model.channels))
+    return model.eval().requires_grad_(False)
+
+
+def foolbox_peers(work: Work, target: material.Target, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, Peer]]:
+    """Foolbox on PyTorch and on JAX; there the network is jitted, the rest runs operation by operation, as Foolbox does it."""
+    import foolbox
+    import torch
+
+    from benchmarks import torch_networks
+
+    name, arguments = work.foolbox
+    attack = getattr(foolbox.attacks, name)(**arguments)
+    goal = foolbox.criteria.Misclassification
+    radius = {} if work.radius is None else {"epsilon": work.radius}
+
+    network, inputs = foolbox.PyTorchModel(torch_target(target), bounds=(0, 1)), torch_networks.images(images)
+    torch_goal = goal(torch.from_numpy(labels.astype(np.int64)).to(inputs.device))
+    yield "Foolbox, PyTorch", lambda: attack.run(network, inputs, torch_goal, **radius).permute(0, 2, 3, 1).cpu().numpy()
+
+    forward = jax.jit(lambda x: target.classifier.apply(target.variables, x))
+    jax_network, jax_goal = foolbox.JAXModel(forward, bounds=(0, 1)), goal(jnp.asarray(labels))
+    yield "Foolbox, JAX", lambda: np.asarray(attack.run(jax_network, jnp.asarray(images), jax_goal, **radius))
+
+
+def art_peers(target: material.Target, images: np.ndarray, targets: np.ndarray) -> Iterator[tuple[str, Peer]]:
+    """ART on PyTorch where it is installed, all images one batch; it takes the two greatest gradients and searches no pairs."""
+    if importlib.util.find_spec("art") is None:
+        return
+    import torch
+    from art.attacks.evasion import SaliencyMapMethod
+    from art.estimators.classification import PyTorchClassifier
+
+    height, width, channels = material.IMAGE_SHAPE
+    estimator = PyTorchClassifier(
+        torch_target(target), torch.nn.CrossEntropyLoss(), (channels, height, width), material.NUM_CLASSES, clip_values=(0.0, 1.0)
+    )
+    attack = SaliencyMapMethod(estimator, theta=1.0, gamma=0.1, batch_size=len(images), verbose=False)
+    inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    yield "ART, PyTorch", lambda: attack.generate(inputs, targets).transpose(0, 2, 3, 1)
+
+
+def outcome(
+    target: material.Target, adversarial: np.ndarray, images: np.ndarray, labels: np.ndarray, targets: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    """Which images fool [N], and the median 2-norm of their changes.
+
+    An image that was returned black does not: Foolbox does that where C&W failed.
+    """
+    decide = lambda x: np.asarray(target.classifier.apply(target.variables, jnp.asarray(x)).argmax(-1))  # noqa: E731
+    decisions = decide(adversarial)
+    fooled = (decisions != labels if targets is None else decisions == targets) & (decide(images) == labels)
+    fooled &= adversarial.reshape(len(images), -1).max(1) > 0
+    distance = np.linalg.norm((adversarial - images).reshape(len(images), -1), axis=1)
+    return fooled, float(np.median(distance[fooled])) if fooled.any() else float("nan")
+
+
+def check(target: material.Target, images: np.ndarray, tolerance: float) -> None:
+    """Whether both networks decide alike on clean images.
+
+    Raises:
+      votes.AnswersDiffer: they do not.
+    """
+    from benchmarks import torch_networks
+
+    own = np.asarray(target.classifier.apply(target.variables, jnp.asarray(images)).argmax(-1))
+    differing = float((torch_target(target)(torch_networks.images(images)).argmax(-1).cpu().numpy() != own).mean())
+    if differing > tolerance:
+        raise AnswersDiffer(f"PyTorch's network decides a share of {differing} of the clean images otherwise")
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """A row for every attack and peer."""
+    for work in works(settings.size):
+        name = f"attack: {work.name}, {work.num_images} images"
+        if not settings.wanted(name):
+            continue
+        target = material.target(NETWORK, settings.size, settings.data_dir)
+        images, labels = (array[: work.num_images] for array in target.test)
+        check(target, images, settings.tolerance)
+        targets = None if work.foolbox else (labels + 1) % material.NUM_CLASSES
+        aim = () if targets is None else (jnp.asarray(targets),)
+        arguments = jax.random.key(0), target.variables, jnp.asarray(images), jnp.asarray(labels), *aim
+        attack = jax.jit(build("attacks", work.attack, apply_fn=target.classifier.apply, **work.arguments))
+        compile_s, compiled = timed(attack.lower(*arguments).compile)
+
+        def ours(compiled=compiled, arguments=arguments) -> np.ndarray:
+            return np.asarray(compiled(*arguments).adversarial)
+
+        fooled, distance = outcome(target, ours(), images, labels, targets)
+        peers = foolbox_peers(work, target, images, labels) if work.foolbox else art_peers(target, images, targets)
+        for peer, theirs in peers:
+            peers_fooled, peers_distance = outcome(target, theirs(), images, labels, targets)
+            seconds = alternate({"ours": ours, "theirs": theirs}, settings.rounds)
+            differing = float((fooled != peers_fooled).mean())
+            row = compared(name, peer, seconds["ours"], seconds["theirs"], None, differing=differing)
+            note = f"compiled in {compile_s:.1f} s; fooled {fooled.mean():.3f}, the peer {peers_fooled.mean():.3f}, "
+            note += f"median 2-norms {distance:.3f} and {peers_distance:.3f}"
+            yield row._replace(images_per_s=work.num_images / row.ours_s, num_images=work.num_images, note=note)
+
+
+if __name__ == "__main__":
+    command_line.run("attacks", command_line.parse(__doc__), rows)
