@@ -13,9 +13,15 @@ from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack
 
 
 def patch_loss(logits: Array, labels: Array, target_label: int | None) -> Array:
-    """-log Pr(t | x') of class t, or without one -log(1 - Pr(y | x')), [B]."""
+    """-log Pr(t | x') of class t, or without one -log(1 - Pr(y | x')), [B].
+
+    Raises:
+      ValueError: there is no class t.
+    """
     if target_label is None:
         return jax.nn.softplus(log_odds(logits, labels))
+    if not 0 <= target_label < logits.shape[-1]:
+        raise ValueError(f"target_label is {target_label}; choose one of the classes 0 to {logits.shape[-1] - 1}")
     return jax.nn.softplus(-log_odds(logits, jnp.full_like(labels, target_label)))
 
 
@@ -49,7 +55,7 @@ def adversarial_patch(
       A `LearnedAttack`; the state holds the `patch` [P, P, C] in [0, 1]. Unbounded: a covered pixel changes as it likes.
 
     Raises:
-      ValueError: an area, shape, angle, size or rate that makes no sense.
+      ValueError: an area, shape, angle, size or rate that makes no sense; in `fit`, a target_label that is no class.
     """
     areas = check_patch(area, shape, max_rotation)
     if (patch_size is not None and patch_size < 1) or num_steps < 1 or batch_size < 1 or not learning_rate > 0:

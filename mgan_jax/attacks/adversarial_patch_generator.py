@@ -57,7 +57,8 @@ def adversarial_patch_generator(
       attack draws a patch and a place for every image.
 
     Raises:
-      ValueError: a weight, area, shape, angle, size or rate that makes no sense; in `fit`, samples smaller than a patch.
+      ValueError: a weight, area, shape, angle, size or rate that makes no sense; in `fit`, a target_label that is no class, or
+        samples smaller than a patch.
     """
     areas = check_patch(area, shape, max_rotation)
     if not gan_weight >= 0:

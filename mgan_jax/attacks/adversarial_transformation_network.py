@@ -71,7 +71,8 @@ def adversarial_transformation_network(
       judge. The state holds g's variables as `generator`, and the last `beta`.
 
     Raises:
-      ValueError: another form, aim or loss; alpha <= 1; a beta, rate or size that makes no sense; no network to learn on.
+      ValueError: another form, aim or loss; alpha <= 1; a beta, rate or size that makes no sense; no network to learn on; in
+        `fit`, a target_label that is no class.
     """
     several = not callable(apply_fn)
     networks = tuple(apply_fn) if several else (apply_fn,)
@@ -105,7 +106,10 @@ def adversarial_transformation_network(
         return jax.nn.logsumexp(jnp.stack(each(variables, images)), axis=0)
 
     def goals(variables, images: Array, now: list[Array], labels: Array) -> list[Array]:
-        true = jax.nn.one_hot(labels, now[0].shape[-1], dtype=bool)
+        num_classes = now[0].shape[-1]
+        if target_label is not None and not 0 <= target_label < num_classes:
+            raise ValueError(f"target_label is {target_label}; choose one of the classes 0 to {num_classes - 1}")
+        true = jax.nn.one_hot(labels, num_classes, dtype=bool)
         nearest = target_label is None and aim == "nearest"
         clean = jax.lax.stop_gradient(now) if nearest else each(variables, images)
         if target_label is None and aim != "runner_up":

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from mgan_jax.types import Array
@@ -31,14 +32,14 @@ def check_patch(area: float | tuple[float, float], shape: str, max_rotation: flo
     Raises:
       ValueError: areas that are not between 0 and 1 in this order, another shape, a rotation outside 0 to 180 degrees.
     """
-    low, high = (area, area) if isinstance(area, (int, float)) else area
-    if not 0 < low <= high <= 1:
+    bounds = (area, area) if np.ndim(area) == 0 else tuple(area)
+    if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= 1:
         raise ValueError(f"area is {area}; it is a share of the image, so choose it, or low <= high, above 0 and up to 1")
     if shape not in SHAPES:
         raise ValueError(f"shape is {shape!r}; choose one of {', '.join(SHAPES)}")
     if not 0 <= max_rotation <= 180:
         raise ValueError(f"max_rotation is {max_rotation}; choose degrees between 0 and 180")
-    return low, high
+    return bounds
 
 
 def side_of(area: float | Array, shape: str, image_shape: tuple[int, ...]) -> Array | float:

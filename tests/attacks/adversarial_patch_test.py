@@ -144,6 +144,7 @@ def test_generated_patches_fool_and_resemble_the_samples_if_that_counts(gan_weig
     [
         ({"area": 0.0}, "0.0"),
         ({"area": (0.3, 0.1)}, "0.3"),
+        ({"area": [0.1, 0.2, 0.3]}, "0.2"),
         ({"area": float("nan")}, "nan"),
         ({"shape": "star"}, "star"),
         ({"max_rotation": 200.0}, "200"),
@@ -166,6 +167,8 @@ def test_what_was_not_learned_is_refused(digits):
         made.attack({"patch": jnp.zeros((3, 3, 1))}, jax.random.key(0), variables, *test, test[1])
     with pytest.raises(ValueError, match=r"-0\.5"):
         adversarial_patch_generator(classifier.apply, autoencoder(), discriminator(), gan_weight=-0.5)
+    with pytest.raises(ValueError, match="target_label is 10"):
+        adversarial_patch(classifier.apply, target_label=10).fit(jax.random.key(0), variables, *train)
     generated = adversarial_patch_generator(classifier.apply, autoencoder(), discriminator(), patch_size=9)
     with pytest.raises(ValueError, match="at least 9"):
         generated.fit(jax.random.key(0), variables, *train)

@@ -133,8 +133,10 @@ def test_several_networks_are_fooled_together_and_a_judge_decides(digits):
     np.testing.assert_allclose(result.logits, classifier.apply(variables, both.adversarial), rtol=1e-5, atol=1e-4)
 
 
-def test_an_untargeted_network_cannot_aim(digits):
-    classifier, variables, _, test = digits
+def test_an_untargeted_network_cannot_aim_nor_any_at_no_class(digits):
+    classifier, variables, train, test = digits
+    with pytest.raises(ValueError, match="target_label is 10"):
+        adversarial_transformation_network(classifier.apply, DENSE, target_label=10).fit(jax.random.key(0), variables, *train)
     made = adversarial_transformation_network(classifier.apply, DENSE)
     state = {"generator": DENSE.init(jax.random.key(0), (8, 8, 1))}
     with pytest.raises(ValueError, match="target_label"):
