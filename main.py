@@ -154,6 +154,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
     from mgan_jax import devices
     from mgan_jax.build import experiment
+    from mgan_jax.experiments.options import Options
 
     if FLAGS.compilation_cache:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgan_jax"
@@ -163,8 +164,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
         devices.join()
     mesh = devices.make_mesh(FLAGS.devices or ("all" if FLAGS.distributed else "1"))
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if devices.is_primary() else nowhere):
-        options = FLAGS.data_dir, read_seeds(config), FLAGS.overwrite, FLAGS.progress, mesh
-        returned = experiment(config.experiment)(config, workdir, *options)
+        options = Options(workdir, FLAGS.data_dir, tuple(read_seeds(config)), FLAGS.overwrite, FLAGS.progress, mesh)
+        returned = experiment(config.experiment)(config, options)
     return returned if isinstance(returned, int) else 0
 
 

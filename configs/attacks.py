@@ -1,10 +1,12 @@
 """Every attack on one target and one fixed set of images: success, distances, time, and what mutation testing sees of each.
 
-    python main.py --config=configs/attacks.py                                  scikit-learn's digits, minutes on 2 cores
-    python main.py --config=configs/attacks.py:mnist --data_dir=FOLDER          MNIST, an hour on 2 cores
+    python main.py --config=configs/attacks.py                                  scikit-learn's digits
+    python main.py --config=configs/attacks.py:mnist --data_dir=FOLDER          MNIST
     python main.py --config=configs/attacks.py --config.rows=pgd,jsma           two rows of it
 
-Variants: digits, mnist, smoke.
+A row is `name: {knowledge, arguments}`; `method`, where the name is not the attack's; `targeted`, for random classes to reach;
+`networks` and `attacks`, arguments that are models or other attacks; `fit_images`, training images of an attack that learns;
+`norm` and `epsilon`, where they are not among the arguments. Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -13,6 +15,67 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 WHITE, SCORES, LABELS = "white box", "scores", "labels"
+
+
+def row(knowledge: str = WHITE, method: str | None = None, arguments: dict | None = None, **more) -> dict:
+    named = {"method": method} if method else {}
+    return {"knowledge": knowledge, **named, "arguments": arguments or {}, **more}
+
+
+def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> dict:
+    """All rows; `steps` scales those that would take the most time."""
+    linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
+    return {
+        "fgsm": row(arguments=linf),
+        "bim": row(arguments=linf),
+        "pgd": row(arguments={**linf, "num_steps": 40, "step_size": 0.01}),
+        "apgd": row(arguments=linf),
+        "autoattack": row(arguments=linf),
+        "fgsm_l2": row(method="fgsm", arguments=l2),
+        "pgd_l2": row(method="pgd", arguments={**l2, "step_size": None}),
+        "autoattack_l2": row(method="autoattack", arguments=l2),
+        "square": row(SCORES, arguments=linf),
+        "evolutionary": row(SCORES, arguments={**linf, "num_queries": 10000}),
+        "substitute_model": row(
+            LABELS,
+            networks={"classifier": {"name": "cnn"}},
+            attacks={"make_attack": {"name": "pgd", "epsilon": epsilon}},
+            epsilon=epsilon,
+            fit_images=150,
+        ),
+        "universal_perturbation": row(arguments=linf, fit_images=min(fit_images, 2000)),
+        "universal_one_class": row(
+            method="universal_perturbation",
+            arguments={**linf, "classes": (3,), "collateral_weight": 1.0},
+            fit_images=min(fit_images, 2000),
+        ),
+        "deepfool": row(norm="l2"),
+        "deepfool_linf": row(method="deepfool", arguments={"norm": "linf"}),
+        "lbfgs": row(norm="l2", targeted=True),
+        "carlini_wagner_l2": row(arguments={"num_steps": 10 * steps}, norm="l2"),
+        "carlini_wagner_l2_targeted": row(
+            method="carlini_wagner_l2", arguments={"num_steps": 10 * steps}, norm="l2", targeted=True
+        ),
+        "carlini_wagner_l0": row(
+            arguments={"num_steps": 2 * steps, "initial_constant": 1e-2, "constant_factor": 10.0}, norm="l0"
+        ),
+        "carlini_wagner_linf": row(arguments={"num_steps": 2 * steps, "constant_factor": 10.0}, norm="linf"),
+        "jsma": row(norm="l0", targeted=True),
+        "few_pixel": row(SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50}, norm="l0"),
+        "perturbation_network": row(
+            method="adversarial_transformation_network",
+            networks={"network": {"name": "autoencoder"}},
+            fit_images=fit_images,
+            norm="l2",
+        ),
+        "autoencoding_network": row(
+            method="adversarial_transformation_network",
+            arguments={"form": "autoencoding"},
+            networks={"network": {"name": "autoencoder", "output": "sigmoid"}},
+            fit_images=fit_images,
+            norm="l2",
+        ),
+    }
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
@@ -26,15 +89,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.protocols = ConfigDict({"qualified": config.protocols.qualified})
     config.testing.operators = ("GF", "NAI")
     config.testing.num_images = 1000 if mnist else 20 if smoke else 200
-    config.attacks = ConfigDict({
-        "fgsm": {"knowledge": WHITE, "arguments": {"epsilon": 0.3}},
-        "bim": {"knowledge": WHITE, "arguments": {"epsilon": 0.3}},
-        "pgd": {"knowledge": WHITE, "arguments": {"epsilon": 0.3, "num_steps": 40, "step_size": 0.01}},
-        "pgd_l2": {"method": "pgd", "knowledge": WHITE, "arguments": {"norm": "l2", "epsilon": 2.0, "step_size": None}},
-        **generators,
-    })  # fmt: skip
+    rows = attacks(0.3, 2.0, 10000 if mnist else 1000, 10 if smoke else 100)
+    config.attacks = ConfigDict({**rows, **generators}, sort_keys=False)
     config.curve = ConfigDict({
-        "attacks": ("fgsm", "pgd"),
+        "attacks": ("fgsm", "pgd", "apgd"),
         "epsilons": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 1.0),
         "steps_of": "bim",
         "steps": (10, 40, 100),
@@ -42,13 +100,16 @@ def get_config(variant: str = "digits") -> ConfigDict:
     })  # fmt: skip
     config.confidence = ConfigDict({
         "attack": "carlini_wagner_l2",
-        "kappas": (0, 5, 10, 20, 30, 40),
+        "kappas": (0.0, 5.0, 10.0, 20.0, 30.0, 40.0),
         "num_images": 200 if mnist else 100,
         "batch_size": 100,
-        "arguments": {"num_steps": 200, "binary_search_steps": 5, "learning_rate": 0.05},
+        "arguments": {"num_steps": 200, "num_searches": 6, "learning_rate": 0.05},
     })  # fmt: skip
+    if mnist:
+        config.target.epochs = 6
+        config.attacks.mgan.epochs = 3
     if smoke:
         config.curve.epsilons, config.curve.steps = (0.0, 0.3, 1.0), (5, 10)
-        config.confidence.kappas, config.confidence.num_images = (0, 5), 10
+        config.confidence.kappas, config.confidence.num_images = (0.0, 5.0), 10
         config.confidence.arguments.num_steps = 20
     return config

@@ -18,6 +18,11 @@ def margin(logits: Array, labels: Array) -> Array:
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - jnp.where(own, -jnp.inf, logits).max(-1)
 
 
+def runner_up(logits: Array, labels: Array) -> Array:
+    """The likeliest class besides y, [B]; logits [B, num_classes], labels [B]."""
+    return jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits).argmax(-1).astype(labels.dtype)
+
+
 def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -> Array:
     """By how much an image is still of class y, or with targets not yet of class t; [B], negative where it fools.
 

@@ -4,9 +4,11 @@ Flips are [M, N] booleans: does mutant m answer otherwise than the target itself
 rate (LCR) of image n is the mean over mutants, that of a set the mean over both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import correlate1d
 from scipy.stats import binomtest, rankdata
 from sklearn.metrics import roc_curve
 
@@ -152,3 +154,102 @@ def entropy(histogram: np.ndarray) -> float:
     """Entropy of a histogram in bits; 0 for an empty one."""
     shares = histogram[histogram > 0] / max(histogram.sum(), 1)
     return float(-(shares * np.log2(shares)).sum() + 0.0)
+
+
+def fooling_rate(
+    clean: np.ndarray,
+    perturbed: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[int] | None = None,
+    target_label: int | None = None,
+) -> dict[str, float | int | None]:
+    """Share of images with k(x + v) != k(x), whose label a universal perturbation changes (Moosavi-Dezfooli et al. 2017).
+
+    Args:
+      clean: [N] the target's decisions on the clean images.
+      perturbed: [N] its decisions on the perturbed ones.
+      labels: [N] true classes.
+      classes: those that are to be fooled; None: all.
+      target_label: where given, only changes into this class count, over the images that it was not given to before.
+
+    Returns:
+      `fooling`, its share of `num_images` of these classes; `collateral`, the share of changed labels among `num_others`, the
+      images of other classes. A share of no images is None.
+    """
+    clean, perturbed, labels = (np.asarray(a) for a in (clean, perturbed, labels))
+    chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
+    others, changed = ~chosen, clean != perturbed
+    if target_label is None:
+        fooled = changed
+    else:
+        chosen, fooled = chosen & (clean != target_label), perturbed == target_label
+    share = lambda hits, among: float(hits[among].mean()) if among.any() else None  # noqa: E731
+    return {
+        "fooling": share(fooled, chosen),
+        "num_images": int(chosen.sum()),
+        "collateral": share(changed, others),
+        "num_others": int(others.sum()),
+    }
+
+
+def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Structural similarity of pairs of images (Wang et al. 2004, equation 13), 1 for the same image.
+
+    The mean over all windows that lie in the image of
+    (2 mu_x mu_y + C_1) (2 sigma_xy + C_2) / ((mu_x^2 + mu_y^2 + C_1) (sigma_x^2 + sigma_y^2 + C_2)), C_1 = .01^2 and
+    C_2 = .03^2; a window is 11 x 11 pixels weighted by a Gaussian of 1.5 pixels, or the largest odd square that the image has
+    room for. Channels are averaged.
+
+    Args:
+      images, others: [N, H, W, C] in [0, 1].
+
+    Returns:
+      [N], each in [-1, 1].
+    """
+    images, others = (np.asarray(x, np.float64) for x in (images, others))
+    radius = min(5, (min(images.shape[1:3]) - 1) // 2)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / 1.5) ** 2)
+    weights /= weights.sum()
+
+    def local(x: np.ndarray) -> np.ndarray:
+        for axis in (1, 2):
+            x = correlate1d(x, weights, axis)
+        inside = slice(radius, -radius or None)
+        return x[:, inside, inside]
+
+    mean, other_mean = local(images), local(others)
+    variances = local(images**2) - mean**2 + local(others**2) - other_mean**2
+    covariance = local(images * others) - mean * other_mean
+    luminance = (2 * mean * other_mean + 1e-4) / (mean**2 + other_mean**2 + 1e-4)
+    return (luminance * (2 * covariance + 9e-4) / (variances + 9e-4)).mean((1, 2, 3))
+
+
+def kept_order(clean_logits: np.ndarray, adversarial_logits: np.ndarray) -> dict[str, float | None]:
+    """How much of the classes' order survives an attack beside the first place (Baluja & Fischer 2017, section 3).
+
+    Only images whose decision changed count. The class they are given now is left out of both orders; the attack that does
+    nothing more puts it first and leaves the order of the others.
+
+    Args:
+      clean_logits, adversarial_logits: [N, num_classes], logits or probabilities.
+
+    Returns:
+      {"second": share of images whose clean decision is now in second place, "third": whose next class of the clean order is
+      in third place, "kendall": mean over images of Kendall's tau-a of the two orders}; None without changed images, and
+      "third" and "kendall" where two classes leave no order.
+    """
+    clean, adversarial = (np.asarray(x, np.float64) for x in (clean_logits, adversarial_logits))
+    given = adversarial.argmax(1)
+    changed = given != clean.argmax(1)
+    number, classes = int(changed.sum()), clean.shape[1]
+    if not number:
+        return {"second": None, "third": None, "kendall": None}
+    others = np.arange(classes) != given[changed, None]
+    clean, adversarial = (x[changed][others].reshape(number, classes - 1) for x in (clean, adversarial))
+    orders = [np.argsort(-x, axis=1, kind="stable") for x in (clean, adversarial)]
+    kept = [float((orders[0][:, place] == orders[1][:, place]).mean()) for place in range(min(2, classes - 1))]
+    if classes < 3:
+        return {"second": kept[0], "third": None, "kendall": None}
+    first, second = np.triu_indices(classes - 1, 1)
+    agreement = np.sign(clean[:, first] - clean[:, second]) * np.sign(adversarial[:, first] - adversarial[:, second])
+    return {"second": kept[0], "third": kept[1], "kendall": float(agreement.mean())}

@@ -13,7 +13,7 @@ from mgan_jax.mutation import OPERATORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 MGAN = next(path for path in CONFIGS if path.stem == "mgan")
-WITH_VARIANTS = ("mgan", "transfer", "visualize")
+WITH_VARIANTS = ("attacks", "fooling", "mgan", "transfer", "visualize")
 VARIANTS = [
     *((path, None) for path in CONFIGS),
     *((path, variant) for path in CONFIGS if path.stem in WITH_VARIANTS for variant in ("digits", "mnist", "smoke")),

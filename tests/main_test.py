@@ -151,10 +151,10 @@ from mgan_jax.workdir import WorkdirMismatch
 ours = {"CorruptCheckpoint": CorruptCheckpoint, "WorkdirMismatch": WorkdirMismatch}
 
 
-def run(config, workdir, data_dir, seeds, overwrite, progress, mesh):
+def run(config, options):
     if config.error:
         raise (ours.get(config.error) or getattr(builtins, config.error))("first line\\nsecond line")
-    print(workdir, data_dir, seeds, overwrite, progress, config.seed, config.testing.epsilons, mesh)
+    print(*options[:5], config.seed, config.testing.epsilons, options.mesh)
     print("cache", jax.config.jax_compilation_cache_dir)
     return {"results": 1}
 """
@@ -262,11 +262,11 @@ def test_traceback_shows_where_a_config_failed(place):
 def test_an_experiment_gets_what_the_flags_say(place):
     status, out, err = type_in(place, "--config=good.py:other", "--config.seed=4", fake=True, XDG_CACHE_HOME=str(place / "cache"))
     assert (status, err) == (0, [])
-    assert out.splitlines() == ["runs/good_other None [4] False True 4 (0.1, 0.2) None", f"cache {place / 'cache' / 'mgan_jax'}"]
+    assert out.splitlines() == ["runs/good_other None (4,) False True 4 (0.1, 0.2) None", f"cache {place / 'cache' / 'mgan_jax'}"]
     arguments = ["--workdir=here", "--data_dir=there", "--seeds=2,0", "--overwrite", "--noprogress", "--nocompilation_cache"]
     status, out, err = type_in(place, "--config", "good.py", *arguments, "--config.testing.epsilons=(0.5,)", fake=True)
     assert (status, err) == (0, [])
-    assert out.splitlines() == ["here there [2, 0] True False 0 (0.5,) None", "cache None"]
+    assert out.splitlines() == ["here there (2, 0) True False 0 (0.5,) None", "cache None"]
 
 
 @pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError", "PermissionError", "FloatingPointError",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
 from mgan_jax import metrics
@@ -71,3 +72,60 @@ def test_destruction_rate_is_kurakins_sum():
     readable = np.array([1, 0, 1, 1, 0, 1], bool)
     assert metrics.destruction(clean & readable, adversarial, transformed)["rate"] == 0.5
     assert metrics.destruction(clean, np.ones(6, bool), transformed)["rate"] is None
+
+
+def test_fooling_rate_by_hand():
+    labels, clean, perturbed = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2]), np.array([2, 1, 0, 1, 2])
+    whole = {"fooling": 2 / 5, "num_images": 5, "collateral": None, "num_others": 0}
+    assert metrics.fooling_rate(clean, perturbed, labels) == whole
+    single = {"fooling": 1 / 2, "num_images": 2, "collateral": 1 / 3, "num_others": 3}
+    assert metrics.fooling_rate(clean, perturbed, labels, [0]) == single
+    assert metrics.fooling_rate(clean, perturbed, labels, target_label=2)["fooling"] == 1 / 4
+    assert metrics.fooling_rate(clean, perturbed, labels, [7])["fooling"] is None
+
+
+def test_ssim_is_the_formula_window_by_window():
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 14, 13, 2))
+    y = np.clip(x + rng.normal(0, 0.2, x.shape), 0, 1)
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(taps, taps) / np.outer(taps, taps).sum()
+    for n in range(2):
+        values = []
+        for i in range(4):
+            for j in range(3):
+                for c in range(2):
+                    a, b = x[n, i : i + 11, j : j + 11, c], y[n, i : i + 11, j : j + 11, c]
+                    mu_a, mu_b = (window * a).sum(), (window * b).sum()
+                    var_a, var_b = (window * (a - mu_a) ** 2).sum(), (window * (b - mu_b) ** 2).sum()
+                    cov = (window * (a - mu_a) * (b - mu_b)).sum()
+                    top = (2 * mu_a * mu_b + 0.01**2) * (2 * cov + 0.03**2)
+                    values.append(top / ((mu_a**2 + mu_b**2 + 0.01**2) * (var_a + var_b + 0.03**2)))
+        assert metrics.ssim(x, y)[n] == pytest.approx(np.mean(values), abs=1e-10)
+
+
+def test_ssim_of_the_same_of_constant_and_of_small_images():
+    x = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(metrics.ssim(x, x), 1)
+    assert (metrics.ssim(x, 1 - x) < 0).all()
+    half, full = np.full((1, 28, 28, 1), 0.5), np.ones((1, 28, 28, 1))
+    np.testing.assert_allclose(metrics.ssim(half, full), (1 + 1e-4) / (1.25 + 1e-4))
+    np.testing.assert_allclose(metrics.ssim(half[:, :2, :1], full[:, :2, :1]), (1 + 1e-4) / (1.25 + 1e-4))
+
+
+def test_kept_order_by_hand_and_by_scipy():
+    clean = np.array([[0.6, 0.3, 0.1, 0.0], [0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]])
+    # Of the first, class 2 is put first and nothing else changes; of the second class 0, then 2 before 3; the third is kept.
+    adversarial = np.array([[0.6, 0.3, 0.9, 0.0], [0.9, 0.2, 0.5, 0.4], [1.0, 0.0, 0.0, 0.0]])
+    made = metrics.kept_order(clean, adversarial)
+    assert made == {"second": 0.5, "third": 0.5, "kendall": pytest.approx((1 + 1 / 3) / 2)}
+    rng = np.random.default_rng(0)
+    clean, adversarial = rng.normal(size=(2, 40, 6))
+    changed = [n for n in range(40) if clean[n].argmax() != adversarial[n].argmax()]
+    taus = [
+        kendalltau(np.delete(clean[n], adversarial[n].argmax()), np.delete(adversarial[n], adversarial[n].argmax())).statistic
+        for n in changed
+    ]
+    assert metrics.kept_order(clean, adversarial)["kendall"] == pytest.approx(np.mean(taus))
+    assert metrics.kept_order(clean, clean) == {"second": None, "third": None, "kendall": None}
+    assert metrics.kept_order(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == {"second": 1.0, "third": None, "kendall": None}

@@ -12,6 +12,7 @@ import numpy as np
 from mgan_jax import workdir
 from mgan_jax.build import build, factory
 from mgan_jax.experiments import crafting, reads
+from mgan_jax.experiments.extras import extras
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Array, Attack, AttackResult, Classifier, Dataset, LearnedAttack, Split, Variables
@@ -26,7 +27,8 @@ class Attacked(NamedTuple):
       images: [N, H, W, C].
       success, success_rounded: [N] bool, as in `AttackResult`.
       used: [N] gradients or queries.
-      numbers: `seconds` of the attack and `compile_seconds`, `fit_seconds` of one that learns, else None, `num_targeted`.
+      numbers: `seconds` of the attack and `compile_seconds`; `fit_seconds` of one that learns, else None; `out_of_bounds` and
+        `not_finite`, counts; `extras`, as `experiments.extras` gives them.
     """
 
     images: np.ndarray
@@ -44,6 +46,26 @@ def build_model(settings: Any, dataset: Dataset, epsilon: float | None = None) -
     return build("models", settings["name"], **{name: v for name, v in facts.items() if name in takes}, **arguments)
 
 
+def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
+    """The arguments of a row's attack, models and other attacks among them built.
+
+    Args:
+      settings: of the row, as in `build_attack`.
+      dataset: whose shapes models take.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in settings.get("arguments", {}).items()}
+    bound = arguments.get("epsilon")
+    for argument, model in settings.get("networks", {}).items():
+        arguments[argument] = build_model(model, dataset, bound)
+    for argument, other in settings.get("attacks", {}).items():
+        more = {key: value for key, value in other.items() if key != "name"}
+        arguments[argument] = partial(factory("attacks", other["name"]), **more)
+    return arguments
+
+
 def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset) -> Attack | LearnedAttack:
     """The attack of a row.
 
@@ -57,14 +79,8 @@ def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Data
     Raises:
       ValueError: as factories do.
     """
-    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in settings.get("arguments", {}).items()}
-    bound = arguments.get("epsilon")
-    for argument, model in settings.get("networks", {}).items():
-        arguments[argument] = build_model(model, dataset, bound)
-    for argument, other in settings.get("attacks", {}).items():
-        more = {key: value for key, value in other.items() if key != "name"}
-        arguments[argument] = partial(factory("attacks", other["name"]), **more)
-    return build("attacks", settings.get("method", name), apply_fn=classifier.apply, **arguments)
+    method = settings.get("method", name)
+    return build("attacks", method, apply_fn=classifier.apply, **attack_arguments(settings, dataset))
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
@@ -92,13 +108,13 @@ def in_batches(attack: Attack, key: Array, variables: Variables, test: Split, ta
     return joined, time.monotonic() - began, compile_seconds
 
 
-def fit(run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int) -> tuple[Attack, float]:
-    """A learned attack's fitted form, from so many training images, and the seconds that fitting took."""
+def fit(run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int) -> tuple[Any, float]:
+    """What an attack learns from so many training images, and the seconds that it took, compilation apart."""
     images, labels = (array[:num_images] for array in run.dataset.train)
     program, _ = compiled(learned.fit, key, variables, images, labels)
     began = time.monotonic()
     state = jax.block_until_ready(program(key, variables, images, labels))
-    return jax.tree_util.Partial(learned.attack, state), time.monotonic() - began
+    return state, time.monotonic() - began
 
 
 def random_targets(run: Run, labels: np.ndarray, name: str) -> np.ndarray:
@@ -130,22 +146,25 @@ def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables
     """Arrays and numbers of one attack, as `attacked` keeps them."""
     settings = run.config.attacks[name]
     key = stream_key(run.seed, "attack", name)
-    fit_seconds, targets = None, random_targets(run, test.labels, name) if settings.get("targeted", False) else None
-    if settings.get("method", name) in GENERATORS:
+    method = settings.get("method", name)
+    state, fit_seconds, targets = None, None, random_targets(run, test.labels, name) if settings.get("targeted", False) else None
+    if method in GENERATORS:
         operators = crafting.training_operators("all") if name == "mgan" else ()
         began = time.monotonic()
-        made, state, _ = crafting.generative(run, classifier, variables, name, settings.get("method", name), operators)
+        made, state, _ = crafting.generative(run, classifier, variables, name, method, operators)
         attack, fit_seconds = jax.tree_util.Partial(made.attack, {"generator": state["generator"]}), time.monotonic() - began
     else:
         attack = build_attack(settings, name, classifier, run.dataset)
         if isinstance(attack, LearnedAttack):
-            attack, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
+            state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
+            attack = jax.tree_util.Partial(attack.attack, state)
     result, seconds, compile_seconds = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
     return kept(result), {
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "fit_seconds": fit_seconds,
         "out_of_bounds": int(((result.adversarial < 0) | (result.adversarial > 1)).sum()),
+        "extras": extras(method, attack_arguments(settings, run.dataset), state, classifier, variables, test, result),
         "not_finite": int((~np.isfinite(result.adversarial)).sum() + (~np.isfinite(result.logits)).sum()),
     }
 

@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from scipy.special import softmax
 
-from mgan_jax import devices, engine, workdir
-from mgan_jax.experiments import sanity, sweeps
+from mgan_jax import devices, engine, metrics
+from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
-from mgan_jax.experiments.data import correct_images, data_digest, load_data
-from mgan_jax.experiments.measuring import measure
+from mgan_jax.experiments.data import correct_images, load_data
+from mgan_jax.experiments.options import Options, each_seed, open_run
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.comparison import print_comparison, write_comparison
@@ -24,15 +23,16 @@ from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 
 def chosen_rows(config: Any) -> list[str]:
-    """Names of the rows to run: those of `config.rows`, or all.
+    """Names of the rows to run: those of `config.rows`, names or names with commas between them, or all.
 
     Raises:
       ValueError: it names one that there is not.
     """
-    for name in config.rows:
+    named = [name.strip() for names in config.rows for name in names.split(",")]
+    for name in named:
         if name not in config.attacks:
             raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config.attacks)}")
-    return [name for name in config.attacks if not config.rows or name in config.rows]
+    return [name for name in config.attacks if not named or name in named]
 
 
 def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:
@@ -87,17 +87,19 @@ def facts(config: Any, name: str, made: Attacked, clean: np.ndarray) -> dict[str
     return {
         "method": settings.get("method", name),
         "knowledge": settings.knowledge,
-        "norm": "linf" if generator else arguments.get("norm", settings.get("norm", "linf")),
-        "epsilon": config.epsilon if generator else arguments.get("epsilon"),
+        "norm": "linf" if generator else settings.get("norm", arguments.get("norm", "linf")),
+        "epsilon": config.epsilon if generator else settings.get("epsilon", arguments.get("epsilon")),
         "num_images": count,
         "targeted": bool(settings.get("targeted", False)),
         "success_rate": float(made.success.mean()),
         "success_rounded": float(made.success_rounded.mean()),
         **{f"median_{k}": float(np.median(v[made.success])) if made.success.any() else None for k, v in distances.items()},
+        "ssim": float(metrics.ssim(clean, made.images)[made.success].mean()) if made.success.any() else None,
         "used": float(made.used.mean()),
         **{name: float(value) if black_box and np.isfinite(value) else None for name, value in reached.items()},
         "seconds_per_1000": 1000 * made.numbers["seconds"] / count,
         **{name: made.numbers[name] for name in ("compile_seconds", "fit_seconds", "out_of_bounds", "not_finite")},
+        **made.numbers["extras"],
     }
 
 
@@ -133,30 +135,32 @@ def material(run: Run, classifier: Classifier, variables: Variables, test: Split
     )
 
 
-def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None) -> tuple[dict, Material]:
+def run_seed(run: Run) -> tuple[dict, Material]:
     """One seed of the comparison; every part that is finished is read, not run again."""
-    began = time.monotonic()
-    dataset = load_data(config.dataset, data_dir, seed)
-    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    began, config, dataset = time.monotonic(), run.config, run.dataset
     classifier, variables, _ = train_target(run)
     decisions = engine.predictions(classifier.apply, variables, dataset.test.images)
     accuracy = float((decisions == dataset.test.labels).mean())
     test = correct_images(dataset.test, decisions, config.testing.num_images)
     names = chosen_rows(config)
-    update = start("attacks", len(names), "attacks")
+    update = run.start("attacks", len(names), "attacks")
     made, own = {}, {}
     for done, name in enumerate(names, 1):
         made[name] = attacked(run, name, classifier, variables, test)
         own[name] = facts(config, name, made[name], test.images)
         update(done, success=own[name]["success_rate"])
-    images = {(name, None): one.images for name, one in made.items()}
-    rows, _ = measure(run, classifier, variables, test, images, facts=own)
+    alone = attack_testing.attack_rows(run, classifier, variables, test, made)
+    alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}
+    pairs = len(config.protocols) * len(config.testing.operators)
+    update = run.start("mutation testing", pairs * len(names), "rows")
+    tested = attack_testing.tested_rows(run, classifier, variables, test, made, update)
+    rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
     curve = sweeps.epsilon_rows(run, classifier, variables, test)
     steps = sweeps.step_rows(run, classifier, variables, test)
     confidence = sweeps.confidence_rows(run, classifier, variables, test)
     results = {
         "config": config.to_dict(),
-        "seed": seed,
+        "seed": run.seed,
         "versions": report_results.environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": time.monotonic() - began,
@@ -178,31 +182,22 @@ def write_seed(path: Path, results: dict, shown: Material) -> None:
     write_comparison(path / "report.html", results, shown)
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> int:
-    """Runs the comparison for each seed; arguments as in `experiments.mgan.run`.
+def run(config: Any, options: Options) -> int:
+    """Runs the comparison for each seed; options as in `experiments.options`.
 
     Returns:
       The program's exit status: 3 where a line of the sanity section does not hold, else 0.
     """
-    check(config, load_data(config.dataset, data_dir, seeds[0]))
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
     status = 0
-    with progress(show_progress) as start:
-        for seed in seeds:
-            place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            results, shown = run_seed(config, place, data_dir, seed, start, mesh)
-            devices.on_primary(write_seed, place, results, shown)
+    with progress(options.progress) as start:
+        for one in each_seed(config, options, start):
+            results, shown = run_seed(one)
+            devices.on_primary(write_seed, one.path, results, shown)
             print_comparison(results)
-            print(f"report: {place / 'report.html'}")
-            violated = [one["claim"] for one in results["sanity"] if one["holds"] is False]
+            print(f"report: {one.path / 'report.html'}")
+            violated = [line["claim"] for line in results["sanity"] if line["holds"] is False]
             if violated:
                 print(f"does not hold: {'; '.join(violated)}")
                 status = 3

@@ -19,7 +19,6 @@ def measure(
     made: dict[tuple[str, str | None], np.ndarray],
     judged: bool = True,
     trained: populations.Trained = populations.nothing,
-    facts: dict[str, dict] | None = None,
 ) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
     """All rows: one a (attack, operator, protocol), and one an attack for what needs no mutants.
 
@@ -29,7 +28,6 @@ def measure(
       made: {(attack, trained_on): adversarial images}.
       judged: whether nearest neighbours among the training images are asked what they see.
       trained: tells the mutants that attacks were trained on, which are not used.
-      facts: {attack: what else its rows say}; None: the bound of all attacks, `config.epsilon` in L-inf.
 
     Returns:
       (rows, label change rates as `report.material.Material.lcr`).
@@ -39,7 +37,7 @@ def measure(
     train = run.dataset.train
     judge = KNeighborsClassifier(3).fit(train.images.reshape(len(train.images), -1), train.labels) if judged else None
 
-    bound = {"epsilon": run.config.epsilon, "norm": "linf"}
+    common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf"}
     attacks = {}
     for (name, trained_on), subject in subjects.items():
         goal = run.config.attacks.get("advgan" if name == "advgan_margin" else name, {}).get("arguments", {}).get("target_label")
@@ -48,8 +46,7 @@ def measure(
         if judge is not None and flipped.any():
             read = judge.predict(subject.images[flipped].reshape(flipped.sum(), -1))
             row["judge_original_class"] = float((read == test.labels[flipped]).mean())
-        more = bound if facts is None else facts[name]
-        attacks[name, trained_on] = {"attack": name, "trained_on": trained_on, "seed": run.seed, **row, **more}
+        attacks[name, trained_on] = {"attack": name, "trained_on": trained_on, **common, **row}
     clean_row = testing.attack_row(test.labels, clean, clean, run.dataset.num_classes)
     rows = [{"attack": "clean", "seed": run.seed, **{k: clean_row[k] for k in ("num_images", "misclassification")}}]
     rows += list(attacks.values())

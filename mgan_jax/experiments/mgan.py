@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
-from mgan_jax.experiments.data import data_digest, load_data, test_images
+from mgan_jax.experiments.data import load_data, test_images
 from mgan_jax.experiments.measuring import measure
+from mgan_jax.experiments.options import Options, each_seed, open_run
 from mgan_jax.experiments.populations import training_digests
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
@@ -33,11 +33,9 @@ THREAT_MODEL = [
 ]
 
 
-def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None) -> tuple[dict, Material]:
+def run_seed(run: Run) -> tuple[dict, Material]:
     """One seed of the pipeline; every part that is finished is read, not run again."""
-    began = time.monotonic()
-    dataset = load_data(config.dataset, data_dir, seed)
-    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    began, config = time.monotonic(), run.config
     classifier, variables, history = train_target(run)
     whole = run.dataset.test
     accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -47,12 +45,12 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
     rows, rates = measure(run, classifier, variables, test, made, trained=trained)
     loosened = threat_rows(run, classifier, variables, test, made)
     curves = epsilon_rows(run, classifier, variables, test, generators)
-    earlier = workdir.load_stage(path, "clock")
+    earlier = workdir.load_stage(run.path, "clock")
     seconds = (earlier.numbers["seconds"] if earlier else 0.0) + time.monotonic() - began
-    workdir.finish_stage(path, "clock", {}, {"seconds": seconds})
+    workdir.finish_stage(run.path, "clock", {}, {"seconds": seconds})
     results = {
         "config": config.to_dict(),
-        "seed": seed,
+        "seed": run.seed,
         "versions": report_results.environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": seconds,
@@ -79,7 +77,7 @@ def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: An
         history={"target": history, **histories},
         threat_model=THREAT_MODEL,
     )
-    devices.on_primary(write_seed, path, results, material)
+    devices.on_primary(write_seed, run.path, results, material)
     return results, material
 
 
@@ -105,42 +103,26 @@ def without_skipped(config: Any) -> Any:
     return config
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> dict:
+def run(config: Any, options: Options) -> dict:
     """Runs the pipeline for each seed, prints the tables and writes the report.
 
     Args:
       config: as in configs/mgan.py.
-      path: the run's folder; with several seeds each has a folder in it.
-      data_dir: where the data lie, for sets that are not embedded.
-      seeds: one or more.
-      overwrite: start anew.
-      show_progress: whether progress is shown, where there is a terminal.
-      mesh: devices that share batches and images; None: one.
+      options: folder, data, seeds, devices.
 
     Returns:
       The results, joined over the seeds.
     """
     config = without_skipped(config)
-    crafting.check(config, load_data(config.dataset, data_dir, seeds[0]))
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
-    done = []
-    with progress(show_progress) as start:
-        for seed in seeds:
-            place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            done.append(run_seed(config, place, data_dir, seed, start, mesh))
+    crafting.check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
+    with progress(options.progress) as start:
+        done = [run_seed(one) for one in each_seed(config, options, start)]
     results, material = done[0]
-    if len(seeds) > 1:
+    if len(options.seeds) > 1:
         results = report_results.mean_and_spread([one for one, _ in done])
-        devices.on_primary(report_results.write_results, path / "results.json", results)
-        devices.on_primary(write_report, path / "report.html", results, material)
+        devices.on_primary(report_results.write_results, options.path / "results.json", results)
+        devices.on_primary(write_report, options.path / "report.html", results, material)
     print_tables(results)
-    print(f"report: {path / 'report.html'}")
+    print(f"report: {options.path / 'report.html'}")
     return results

@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from mgan_jax import checkpoint, devices, engine, metrics, population, workdir
 from mgan_jax.datasets.split import checked
 from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import data_digest, load_data, test_images
-from mgan_jax.experiments.training import Run, train_target
+from mgan_jax.experiments.data import load_data, test_images
+from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent, progress
@@ -73,16 +73,8 @@ def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int
     return row
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> dict:
-    """Tests the images of `config.images` against the target's test images; arguments as in `experiments.mgan.run`.
+def run(config: Any, options: Options) -> dict:
+    """Tests the images of `config.images` against the target's test images; options as in `experiments.options`.
 
     Returns:
       The results, also written to results.json: one row an operator and protocol. Where the file has labels, the adversarial
@@ -91,18 +83,19 @@ def run(
     Raises:
       ValueError: several seeds.
     """
-    if len(seeds) != 1:
-        raise ValueError(f"this experiment takes one seed, not {seeds}")
+    if len(options.seeds) != 1:
+        raise ValueError(f"this experiment takes one seed, not {list(options.seeds)}")
+    path, (seed,) = options.path, options.seeds
     began = time.monotonic()
-    dataset = load_data(config.dataset, data_dir, seeds[0])
+    dataset = load_data(config.dataset, options.data_dir, options.seeds[0])
     check(config, dataset)
     images, labels = read_images(config.images, config.array, dataset.image_shape, dataset.num_classes)
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    open_run(config, options)
     reads = {"images": checkpoint.digest([images, [] if labels is None else labels]), "mutation": config.mutation.to_dict()}
     reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
     rows = []
-    with progress(show_progress) as start:
-        one = Run(config, path, seeds[0], dataset, start, data_digest(dataset), mesh)
+    with progress(options.progress) as start:
+        (one,) = each_seed(config, options, start)
         classifier, variables, _ = train_target(one)
         whole = dataset.test
         accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -129,16 +122,16 @@ def run(
                     "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
                     "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,
                     "tried": tested.found.tried, "distinct": tested.found.num_mutants, "num_images": len(images),
-                    "num_adversarial": int(chosen.sum()), "kappa": tested.kappa, "seed": seeds[0],
+                    "num_adversarial": int(chosen.sum()), "kappa": tested.kappa, "seed": seed,
                     "misclassification": None if labels is None else float(chosen.mean()),
-                    **row_of(normal, flips, tested.kappa, seeds[0]),
+                    **row_of(normal, flips, tested.kappa, seed),
                 }  # fmt: skip
                 workdir.finish_stage(path, stage, {}, {"row": row})
             rows.append(workdir.load_stage(path, stage).numbers["row"])
             update(done)
     results = {
         "config": config.to_dict(),
-        "seed": seeds[0],
+        "seed": seed,
         "versions": report_results.environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": time.monotonic() - began,

@@ -113,7 +113,7 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
         flips = lambda x: population.votes(classifier, found, x, **run.how) != decide(x)  # noqa: E731
         normal, rows = flips(images), []
         for kappa in sweep.kappas:
-            settings = changed({**sweep, "method": sweep.attack}, **sweep.arguments, kappa=float(kappa))
+            settings = changed({**sweep, "method": sweep.attack}, **sweep.arguments, confidence=float(kappa))
             attack = build_attack(settings, sweep.attack, classifier, run.dataset)
             key = stream_key(run.seed, "confidence", sweep.attack)
             result, _, _ = in_batches(attack, key, variables, Split(images, labels), None, sweep.batch_size)

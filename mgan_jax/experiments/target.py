@@ -1,41 +1,28 @@
 """Trains a target classifier and prints its log of steps."""
 
-from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
-from mgan_jax import devices, engine, workdir
+from mgan_jax import devices, engine
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import data_digest, load_data
-from mgan_jax.experiments.training import Run, train_target
+from mgan_jax.experiments.data import load_data
+from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.training import train_target
 from mgan_jax.report.events import write_events
 from mgan_jax.report.results import write_results
 from mgan_jax.report.terminal import progress
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> list[dict]:
-    """Trains the target for each seed; arguments as in `experiments.mgan.run`.
+def run(config: Any, options: Options) -> list[dict]:
+    """Trains the target for each seed; options as in `experiments.options`.
 
     Returns:
       For each seed {name, seed, test_accuracy, num_images, log: [{step, loss, accuracy}]}, also written to target.json.
     """
-    check(config, load_data(config.dataset, data_dir, seeds[0]))
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
     done = []
-    with progress(show_progress) as start:
-        for seed in seeds:
-            place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            dataset = load_data(config.dataset, data_dir, seed)
-            one = Run(config, place, seed, dataset, start, data_digest(dataset), mesh)
+    with progress(options.progress) as start:
+        for one in each_seed(config, options, start):
             classifier, variables, history = train_target(one)
             images, labels = one.dataset.test
             accuracy = float((engine.predictions(classifier.apply, variables, images) == labels).mean())
@@ -44,11 +31,11 @@ def run(
                 {"step": end, **{name: float(values[end - config.log_every : end].mean()) for name, values in history.items()}}
                 for end in ends
             ]
-            devices.on_primary(write_events, place / "events", {"target": history})
+            devices.on_primary(write_events, one.path / "events", {"target": history})
             done.append(
-                {"name": config.target.name, "seed": seed, "test_accuracy": accuracy, "num_images": len(labels), "log": log}
+                {"name": config.target.name, "seed": one.seed, "test_accuracy": accuracy, "num_images": len(labels), "log": log}
             )
-    devices.on_primary(write_results, path / "target.json", {"rows": done})
+    devices.on_primary(write_results, options.path / "target.json", {"rows": done})
     for one in done:
         for line in one["log"]:
             print(f"step {line['step']:6d}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}")

@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import reads
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
-from mgan_jax.experiments.data import data_digest, load_data, test_images
+from mgan_jax.experiments.data import load_data, test_images
 from mgan_jax.experiments.destruction import check_transformations, destruction_rows
 from mgan_jax.experiments.learners import check_learners, fitted, flat
 from mgan_jax.experiments.networks import Networks, check_networks, train_networks
+from mgan_jax.experiments.options import Options, each_seed, open_run
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import share, transfer
 from mgan_jax.report import results as report_results
@@ -125,33 +125,32 @@ def matrix_rows(test: Split, made: Made, decisions: dict[str, dict[str, np.ndarr
     return cells, own
 
 
-def run_seed(config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None) -> dict:
+def run_seed(run: Run) -> dict:
     """One seed; every part that is finished is read, not run again."""
-    began = time.monotonic()
-    dataset = load_data(config.dataset, data_dir, seed)
-    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    began, config, dataset = time.monotonic(), run.config, run.dataset
     networks = train_networks(run)
     test = test_images(dataset, config.testing.num_images)
-    update, made = start("attacks", len(config.attacks) * len(networks), "attacks"), {}
+    update, made = run.start("attacks", len(config.attacks) * len(networks), "attacks"), {}
     for source, (own, classifier, variables) in networks.items():
         for attack in config.attacks:
             made[attack, source] = attacked(own, attack, classifier, variables, test)
             update(len(made))
     decisions = all_decisions(run, networks, test, made)
-    update, destroyed = start("transformations", len(made), "sets"), []
+    update, destroyed = run.start("transformations", len(made), "sets"), []
     for done, ((attack, source), one) in enumerate(made.items(), 1):
         destroyed += destruction_rows(run, networks, test, attack, source, one.images)
         update(done)
     cells, own = matrix_rows(test, made, decisions)
     return {
         "config": config.to_dict(),
-        "seed": seed,
+        "seed": run.seed,
         "versions": report_results.environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": time.monotonic() - began,
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
-             "seed": networks[name][0].seed if name in networks else seed, "accuracy": float((of[CLEAN] == test.labels).mean())}
+             "seed": networks[name][0].seed if name in networks else run.seed,
+             "accuracy": float((of[CLEAN] == test.labels).mean())}
             for name, of in decisions.items()
         ],
         "rows": cells,
@@ -166,28 +165,19 @@ def write_seed(path: Path, results: dict) -> None:
     write_transfer(path / "report.html", results)
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> list[dict]:
-    """Runs the experiment for each seed; arguments as in `experiments.mgan.run`.
+def run(config: Any, options: Options) -> list[dict]:
+    """Runs the experiment for each seed; options as in `experiments.options`.
 
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    check(config, load_data(config.dataset, data_dir, seeds[0]))
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
     done = []
-    with progress(show_progress) as start:
-        for seed in seeds:
-            place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            done.append(run_seed(config, place, data_dir, seed, start, mesh))
-            devices.on_primary(write_seed, place, done[-1])
+    with progress(options.progress) as start:
+        for one in each_seed(config, options, start):
+            done.append(run_seed(one))
+            devices.on_primary(write_seed, one.path, done[-1])
             print_transfer(done[-1])
-            print(f"report: {place / 'report.html'}")
+            print(f"report: {one.path / 'report.html'}")
     return done

@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from scipy.special import softmax
 
-from mgan_jax import devices, engine, workdir
+from mgan_jax import devices, engine
 from mgan_jax.build import build
 from mgan_jax.experiments import picturing
 from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack
-from mgan_jax.experiments.data import correct_images, data_digest, load_data
+from mgan_jax.experiments.data import correct_images, load_data
 from mgan_jax.experiments.networks import check_networks, train_networks
+from mgan_jax.experiments.options import Options, each_seed, open_run
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.classifier import first_weights
 from mgan_jax.report import results as report_results
@@ -81,15 +81,11 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
     return Pictured(name, weights, pairs, answers, layers.arrays, maps.arrays, fooling.arrays), row
 
 
-def run_seed(
-    config: Any, path: Path, data_dir: str | None, seed: int, start: Any, mesh: Mesh | None
-) -> tuple[dict, list[Pictured], tuple[str, ...]]:
+def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
     """One seed: results, what is shown, and the classes' names."""
-    began = time.monotonic()
-    dataset = load_data(config.dataset, data_dir, seed)
-    run = Run(config, path, seed, dataset, start, data_digest(dataset), mesh)
+    began, config, dataset = time.monotonic(), run.config, run.dataset
     networks = train_networks(run)
-    update, shown, rows = start("pictures", len(networks), "networks"), [], []
+    update, shown, rows = run.start("pictures", len(networks), "networks"), [], []
     for done, (name, network) in enumerate(networks.items(), 1):
         one, row = pictured(run, name, network)
         shown.append(one)
@@ -97,7 +93,7 @@ def run_seed(
         update(done)
     results = {
         "config": config.to_dict(),
-        "seed": seed,
+        "seed": run.seed,
         "versions": report_results.environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": time.monotonic() - began,
@@ -112,29 +108,20 @@ def write_seed(path: Path, results: dict, shown: list[Pictured], class_names: tu
     write_visualize(path / "report.html", results, shown, class_names)
 
 
-def run(
-    config: Any,
-    path: Path,
-    data_dir: str | None,
-    seeds: list[int],
-    overwrite: bool,
-    show_progress: bool,
-    mesh: Mesh | None = None,
-) -> list[dict]:
-    """Runs the experiment for each seed; arguments as in `experiments.mgan.run`.
+def run(config: Any, options: Options) -> list[dict]:
+    """Runs the experiment for each seed; options as in `experiments.options`.
 
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    check(config, load_data(config.dataset, data_dir, seeds[0]))
-    workdir.open_workdir(path, {**config.to_dict(), "seeds": seeds}, overwrite)
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
     done = []
-    with progress(show_progress) as start:
-        for seed in seeds:
-            place = path if len(seeds) == 1 else path / f"seed_{seed}"
-            results, shown, class_names = run_seed(config, place, data_dir, seed, start, mesh)
-            devices.on_primary(write_seed, place, results, shown, class_names)
+    with progress(options.progress) as start:
+        for one in each_seed(config, options, start):
+            results, shown, class_names = run_seed(one)
+            devices.on_primary(write_seed, one.path, results, shown, class_names)
             done.append(results)
             print_visualize(results)
-            print(f"report: {place / 'report.html'}")
+            print(f"report: {one.path / 'report.html'}")
     return done

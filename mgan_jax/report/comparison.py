@@ -24,22 +24,22 @@ def attack_rows(results: dict) -> list[dict]:
     """One row an attack: the first, which says all that needs no mutants."""
     first: dict[str, dict] = {}
     for row in results["rows"]:
-        if row["attack"] != "clean":
-            first.setdefault(row["attack"], row)
+        first.setdefault(row["attack"], row)
     return list(first.values())
 
 
 def success_table(results: dict) -> Table:
     """A line an attack: success, distances and cost."""
-    heads = ["attack", "knows", "norm", "epsilon", "success %", "8 bits %", "median L0", "L1", "L2", "L-inf", "used", "at 50 %",
-             "at 90 %", "s per 1,000", "fit s", "compile s"]  # fmt: skip
+    heads = ["attack", "knows", "norm", "epsilon", "success %", "8 bits %", "median L0", "L1", "L2", "L-inf", "SSIM", "used",
+             "at 50 %", "at 90 %", "s per 1,000", "fit s", "compile s"]  # fmt: skip
     lines = [
         [
             row["attack"] + (" (targeted)" if row["targeted"] else ""), row["knowledge"], row["norm"],
             "–" if row["epsilon"] is None else f"{row['epsilon']:g}", percent(row["success_rate"]),
             percent(row["success_rounded"]), number(row["median_l0"], 0), number(row["median_l1"], 1), number(row["median_l2"]),
-            number(row["median_linf"], 3), number(row["used"], 0), number(row.get("used_50"), 0), number(row.get("used_90"), 0),
-            number(row["seconds_per_1000"], 1), number(row["fit_seconds"], 1), number(row["compile_seconds"], 1),
+            number(row["median_linf"], 3), number(row["ssim"]), number(row["used"], 0), number(row.get("used_50"), 0),
+            number(row.get("used_90"), 0), number(row["seconds_per_1000"], 1), number(row["fit_seconds"], 1),
+            number(row["compile_seconds"], 1),
         ]
         for row in attack_rows(results)
     ]  # fmt: skip
@@ -59,6 +59,26 @@ def mutation_table(results: dict) -> Table:
         for row in sorted((row for row in results["rows"] if row.get("operator")), key=lambda row: row["operator"])
     ]  # fmt: skip
     return "What mutation testing sees", heads, lines
+
+
+EXTRAS = {
+    "agreement": "substitute agrees with the target on {:.1%} of the images",
+    "fit_queries": "{:,.0f} labels asked for while learning",
+    "fooling": "fooling rate {:.1%}",
+    "collateral": "{:.1%} of the other classes' labels change too",
+    "order_second": "the clean class comes second in {:.1%}",
+    "order_third": "the next one third in {:.1%}",
+    "order_kendall": "Kendall's tau of the other classes' order {:.2f}",
+}
+
+
+def extras_table(results: dict) -> Table:
+    """A line an attack that has more to say."""
+    lines = []
+    for row in attack_rows(results):
+        said = [text.format(row[name]) for name, text in EXTRAS.items() if row.get(name) is not None]
+        lines += [[row["attack"], "; ".join(said)]] if said else []
+    return "Of single attacks", ["attack", ""], lines
 
 
 def worst_table(results: dict) -> Table:
@@ -154,9 +174,12 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
         "successes. Used: gradients an image, for black-box attacks queries; at 50 % (90 %): queries after which so many images "
         "are flipped. Times on the device above, compilation apart."
     )
-    mutation = mutation_table(results)
+    mutation, extras = mutation_table(results), extras_table(results)
     sections = [
-        Section("Success, distance, cost", "", [Block(caption, success_table(results), text_columns=3)]),
+        Section("Success, distance, cost", "", [
+            Block(caption, success_table(results), text_columns=3),
+            *([Block("Of these images, none of which was learned on.", extras, text_columns=2)] if extras[2] else []),
+        ]),
         Section("Worst case", "An image counts as robust where every attack of the line fails.",
                 [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=3)]
                 if results["worst_cases"] else []),
@@ -178,7 +201,13 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
 def print_comparison(results: dict) -> None:
     """Prints the tables."""
     print(target_line(results))
-    for table in (success_table(results), worst_table(results), mutation_table(results), sanity_table(results)[0]):
+    for table in (
+        success_table(results),
+        extras_table(results),
+        worst_table(results),
+        mutation_table(results),
+        sanity_table(results)[0],
+    ):
         if table[2]:
             print_table(table)
     print()

@@ -1,17 +1,38 @@
 """Clauses that hold for every attack; MAKE has a line for each, small enough to compile in no time."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mgan_jax import build
+from mgan_jax.attacks.adversarial_patch import adversarial_patch
+from mgan_jax.attacks.adversarial_patch_generator import adversarial_patch_generator
+from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.advgan import advgan
+from mgan_jax.attacks.apgd import apgd
+from mgan_jax.attacks.autoattack import autoattack
 from mgan_jax.attacks.bim import bim
+from mgan_jax.attacks.carlini_wagner_l0 import carlini_wagner_l0
+from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
+from mgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
+from mgan_jax.attacks.deepfool import deepfool
+from mgan_jax.attacks.evolutionary import evolutionary
+from mgan_jax.attacks.few_pixel import few_pixel
 from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.fooling import fooling
+from mgan_jax.attacks.gradient_descent import gradient_descent
+from mgan_jax.attacks.jsma import jsma
+from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
+from mgan_jax.attacks.square import square
+from mgan_jax.attacks.substitute_model import substitute_model
+from mgan_jax.attacks.universal_perturbation import universal_perturbation
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -30,19 +51,56 @@ def fitted(learned, variables, shape=(8, 8, 1)):
     return jax.tree_util.Partial(learned.attack, state)
 
 
+def on_substitute(apply_fn, epsilon, variables):
+    """FGSM on a substitute with as many classes as the target has."""
+    substitute = mlp((8, 8, 1), variables["params"]["output"]["bias"].size, (4,))
+    make_attack = partial(fgsm, epsilon=epsilon)
+    return fitted(substitute_model(apply_fn, substitute, make_attack, num_rounds=1, num_epochs=2), variables)
+
+
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
+    "adversarial_patch": lambda f, e, v: fitted(adversarial_patch(f, num_steps=2), v),
+    "adversarial_patch_generator": lambda f, e, v: fitted(
+        adversarial_patch_generator(
+            f, autoencoder("dense", (4,), "sigmoid"), discriminator((4,)), patch_size=4, num_steps=2, batch_size=4
+        ),
+        v,
+    ),
+    "adversarial_transformation_network": lambda f, e, v: fitted(
+        adversarial_transformation_network(f, generator(e, (4, 8), 1), num_steps=2, batch_size=4), v
+    ),
     "advgan": lambda f, e, v: generative(advgan, f, e),
+    "apgd": lambda f, e, v: apgd(f, e, num_steps=10),
+    "autoattack": lambda f, e, v: autoattack(f, e, num_steps=5, num_queries=20, group_size=4),
     "bim": lambda f, e, v: bim(f, e, num_steps=5),
+    "carlini_wagner_l0": lambda f, e, v: carlini_wagner_l0(f, num_steps=10, largest_constant=1.0),
+    "carlini_wagner_l2": lambda f, e, v: carlini_wagner_l2(f, num_searches=3, num_steps=10, initial_constant=0.1),
+    "carlini_wagner_linf": lambda f, e, v: carlini_wagner_linf(f, num_steps=10, initial_constant=1e-3, largest_constant=1.0),
+    "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
+    "evolutionary": lambda f, e, v: evolutionary(f, e, num_queries=40, population_size=10, tiles=4),
+    "few_pixel": lambda f, e, v: few_pixel(f, 3, 10, 3),
     "fgsm": lambda f, e, v: fgsm(f, e),
+    "fooling": lambda f, e, v: fooling(f, 0.05, 5),
+    "gradient_descent": lambda f, e, v: gradient_descent(f, num_steps=5),
+    "jsma": lambda f, e, v: jsma(f, theta=0.6, gamma=0.2),
+    "lbfgs": lambda f, e, v: lbfgs(f, 4, 10),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
+    "square": lambda f, e, v: square(f, e, num_queries=30),
+    "substitute_model": on_substitute,
+    "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
-UNBOUNDED = ()  # they have no epsilon
-L0 = ()  # they change few pixels as much as they like
-UNTARGETED = ("advgan", "mgan", "pgd_mutants")  # as they are made here
-DRAWING = ("pgd", "pgd_mutants")
+# They have no epsilon.
+UNBOUNDED = ("carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "fooling", "gradient_descent", "lbfgs")
+# They change few pixels, as much as they like.
+L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "few_pixel", "jsma")
+# As they are made here.
+UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
+              "pgd_mutants", "universal_perturbation")  # fmt: skip
+DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
+           "gradient_descent", "pgd", "pgd_mutants", "square")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 

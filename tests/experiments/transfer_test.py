@@ -11,6 +11,7 @@ from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import learners, networks, transfer
 from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.destruction import transformed
+from mgan_jax.experiments.options import Options
 from mgan_jax.report.transfer_tables import destruction_summary, matrix_table, sentences
 from mgan_jax.types import Split
 
@@ -38,7 +39,7 @@ def start(name, total, unit):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("transfer")
-    return path, transfer.run(ConfigDict(CONFIG), path, None, [0], False, False)[0]
+    return path, transfer.run(ConfigDict(CONFIG), Options(path))[0]
 
 
 def test_every_pair_has_its_cell_and_the_diagonal_is_one(made):
@@ -79,12 +80,12 @@ def test_the_same_again_reads_what_is_there(made, monkeypatch):
     monkeypatch.setattr(transfer, "fitted", None)
     monkeypatch.setattr("mgan_jax.experiments.destruction.transformed", None)
     monkeypatch.setattr("mgan_jax.experiments.attacking.run_attack", None)
-    again = transfer.run(ConfigDict(CONFIG), path, None, [0], False, False)[0]
+    again = transfer.run(ConfigDict(CONFIG), Options(path))[0]
     assert {**again, "seconds": 0} == {**results, "seconds": 0}
     changed = ConfigDict(CONFIG)
     changed.num_train = 300
     with pytest.raises(ValueError, match=r"config.num_train: 200 there, 300 here"):
-        transfer.run(changed, path, None, [0], False, False)
+        transfer.run(changed, Options(path))
 
 
 def test_cells_by_hand():
@@ -156,6 +157,6 @@ def test_mistakes_are_found_before_a_folder_is_touched(tmp_path, change, said):
     if said is None:
         return transfer.check(ConfigDict(config), digits(0))
     with pytest.raises(ValueError, match=said) as raised:
-        transfer.run(ConfigDict(config), tmp_path / "run", None, [0], False, False)
+        transfer.run(ConfigDict(config), Options(tmp_path / "run"))
     assert not (tmp_path / "run").exists() and "\n" not in str(raised.value)
     return None

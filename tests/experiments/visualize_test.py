@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax.experiments import picturing, visualize
 from mgan_jax.experiments.attacking import Attacked
+from mgan_jax.experiments.options import Options
 from mgan_jax.report import learned
 from mgan_jax.report.visualize import change_table, network_table, sentences
 from mgan_jax.types import Split
@@ -32,7 +33,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("visualize")
-    return path, visualize.run(ConfigDict(CONFIG), path, None, [0], False, False)[0]
+    return path, visualize.run(ConfigDict(CONFIG), Options(path))[0]
 
 
 def test_every_network_has_its_pictures(made):
@@ -65,7 +66,7 @@ def test_the_same_again_reads_what_is_there(made, monkeypatch):
     path, results = made
     for name in ("layer_changes", "build", "starts"):
         monkeypatch.setattr(picturing, name, None)
-    again = visualize.run(ConfigDict(CONFIG), path, None, [0], False, False)[0]
+    again = visualize.run(ConfigDict(CONFIG), Options(path))[0]
     assert {**again, "seconds": 0} == {**results, "seconds": 0}
 
 
@@ -138,5 +139,5 @@ def test_mistakes_are_found_before_a_folder_is_touched(tmp_path, change, said):
             section = section[parent]
         section[last] = value
     with pytest.raises(ValueError, match=said) as raised:
-        visualize.run(ConfigDict(config), tmp_path / "run", None, [0], False, False)
+        visualize.run(ConfigDict(config), Options(tmp_path / "run"))
     assert not (tmp_path / "run").exists() and "\n" not in str(raised.value)

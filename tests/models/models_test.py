@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from mgan_jax.build import build
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.classifier import activations, first_weights
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
@@ -147,3 +148,21 @@ def test_a_linear_networks_logits_are_sums_over_its_pictures():
     assert weights.shape == (7, 4, 5, 3)
     sums = jnp.einsum("bhwc,khwc->bk", images, weights)
     np.testing.assert_allclose(model.apply(variables, images), sums, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("form", "output"), [("dense", "linear"), ("convolutional", "sigmoid")])
+def test_autoencoders_give_images_of_any_size_each_on_its_own(form, output, shape):
+    made = autoencoder(form, (4, 8, 8), output)
+    variables = made.init(jax.random.key(0), shape)
+    images = jax.random.uniform(jax.random.key(1), (3, *shape))
+    result = made.apply(variables, images)
+    assert result.shape == images.shape and np.std(result) > 0
+    assert (np.min(result) > 0 and np.max(result) < 1) if output == "sigmoid" else np.min(result) < 0
+    np.testing.assert_allclose(made.apply(variables, images[1:2])[0], result[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"form": "round"}, {"output": "tanh"}, {"widths": ()}, {"widths": (4, 0)}])
+def test_other_autoencoders_are_refused(arguments):
+    with pytest.raises(ValueError, match="choose"):
+        autoencoder(**arguments)

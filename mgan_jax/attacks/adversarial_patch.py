@@ -1,0 +1,90 @@
+"""Adversarial patch (Brown et al. 2017, arXiv:1712.09665): one image to lay on any other, anywhere."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mgan_jax.attacks.placing import check_patch, draw_places, place, side_of
+from mgan_jax.attacks.result import attack_result
+from mgan_jax.losses import log_odds
+from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack
+
+
+def patch_loss(logits: Array, labels: Array, target_label: int | None) -> Array:
+    """-log Pr(t | x') of class t, or without one -log(1 - Pr(y | x')), [B]."""
+    if target_label is None:
+        return jax.nn.softplus(log_odds(logits, labels))
+    return jax.nn.softplus(-log_odds(logits, jnp.full_like(labels, target_label)))
+
+
+def adversarial_patch(
+    apply_fn: ApplyFn,
+    area: float | tuple[float, float] = 0.1,
+    shape: str = "round",
+    max_rotation: float = 22.5,
+    target_label: int | None = None,
+    patch_size: int | None = None,
+    num_steps: int = 500,
+    batch_size: int = 32,
+    learning_rate: float = 0.05,
+) -> LearnedAttack:
+    """p = argmax E over x, t, l of log Pr(y_t | A(p, x, l, t)): A lays p on x at place l, turned and scaled by t (equation 1).
+
+    Places, angles and areas are drawn uniformly, so that the whole patch lies in the image, when learning and when attacking;
+    what is not covered stays as it is. Adam climbs, p is cut to [0, 1] after every step. Untargeted, log(1 - Pr(y | ...)) of the
+    true class y is climbed instead (ours).
+
+    Args:
+      apply_fn: the target.
+      area: share of the image that the patch covers, or the smallest and the largest share.
+      shape: "round" or "square".
+      max_rotation: degrees to either side.
+      target_label: the class to reach; None: any but the true one.
+      patch_size: pixels P of p; None: as many as its largest side covers of an image, rounded up.
+      num_steps, batch_size, learning_rate: of Adam.
+
+    Returns:
+      A `LearnedAttack`; the state holds the `patch` [P, P, C] in [0, 1]. Unbounded: a covered pixel changes as it likes.
+
+    Raises:
+      ValueError: an area, shape, angle, size or rate that makes no sense.
+    """
+    areas = check_patch(area, shape, max_rotation)
+    if (patch_size is not None and patch_size < 1) or num_steps < 1 or batch_size < 1 or not learning_rate > 0:
+        raise ValueError(
+            f"patch_size is {patch_size}, num_steps {num_steps}, batch_size {batch_size}, learning_rate {learning_rate}; "
+            "all must be positive"
+        )
+
+    def placed(key: Array, patch: Array, images: Array) -> Array:
+        places = draw_places(key, images.shape[0], images.shape[1:], areas, shape, max_rotation)
+        return place(patch, images, places, shape)[0]
+
+    def fit(key: Array, variables, images: Array, labels: Array) -> dict:
+        start_key, step_key = jax.random.split(key)
+        size = patch_size or math.ceil(side_of(areas[1], shape, images.shape[1:]))
+        number, optimizer = min(batch_size, images.shape[0]), optax.adam(learning_rate)
+
+        def loss(patch, place_key, x, y):
+            return patch_loss(apply_fn(variables, placed(place_key, patch, x)), y, target_label).mean()
+
+        def one(step, carry):
+            patch, opt_state = carry
+            row_key, place_key = jax.random.split(jax.random.fold_in(step_key, step))
+            rows = jax.random.randint(row_key, (number,), 0, images.shape[0])
+            updates, opt_state = optimizer.update(jax.grad(loss)(patch, place_key, images[rows], labels[rows]), opt_state)
+            return jnp.clip(optax.apply_updates(patch, updates), 0.0, 1.0), opt_state
+
+        start = jax.random.uniform(start_key, (size, size, images.shape[-1]), images.dtype)
+        return {"patch": jax.lax.fori_loop(0, num_steps, one, (start, optimizer.init(start)))[0]}
+
+    def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
+        if targets is not None and target_label is None:
+            raise ValueError("this patch was trained untargeted; choose a target_label to aim at a class")
+        if targets is None and target_label is not None:
+            targets = jnp.full_like(labels, target_label)
+        return attack_result(apply_fn, variables, images, placed(key, state["patch"], images), labels, targets)
+
+    return LearnedAttack(fit, attack)

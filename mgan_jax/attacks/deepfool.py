@@ -1,0 +1,110 @@
+"""DeepFool (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599)."""
+
+import jax
+import jax.numpy as jnp
+
+from mgan_jax.attacks.ball import NORMS, direction
+from mgan_jax.attacks.result import attack_result, choose
+from mgan_jax.losses import margin_to_fool, runner_up
+from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
+
+SMALLEST_STEP = 1e-4
+
+
+def dual_norm(gradient: Array, norm: str) -> Array:
+    """How fast a function rises per unit of the norm along its steepest ascent, [B]; gradient [B, H, W, C].
+
+    That is the 2-norm of the gradient for "l2", its 1-norm for "linf".
+    """
+    return (gradient * direction(gradient, norm)).sum((1, 2, 3))
+
+
+def deepfool(
+    apply_fn: ApplyFn,
+    norm: str = "l2",
+    num_steps: int = 50,
+    overshoot: float = 0.02,
+    num_candidates: int | None = None,
+) -> Attack:
+    """Steps to the nearest boundary of the linearised target, until x + (1 + overshoot) r is of another class.
+
+    With y the label, w_k = grad f_k(x_i) - grad f_y(x_i) and f'_k = f_k(x_i) - f_y(x_i), one step is
+
+        l = argmin over k of |f'_k| / ||w_k||_q,    r_i = |f'_l| / ||w_l||_q d(w_l),    x_{i+1} = clip(x_i + r_i)
+
+    with q = 2 and d(w) = w / ||w||_2 for "l2", q = 1 and d(w) = sign(w) for "linf", and r the sum of the r_i as far as they
+    were not cut by the bounds [0, 1] (which the paper leaves out). Each image stops by itself. An image that is not of its
+    label's class already is returned as it is.
+
+    With `targets` (an extension) there is one boundary: w = grad f_t - grad f_j, j the likeliest class besides t at x_i.
+
+    The gradients of the classes are taken one class after the other and only the nearest boundary is kept: memory is that of
+    two images and one forward pass, whatever the number of classes.
+
+    Args:
+      apply_fn: the target.
+      norm: of the distance that is to be small, "l2" or "linf".
+      num_steps: the most steps an image gets.
+      overshoot: eta, by which the final perturbation is longer, to be beyond the boundary and not on it.
+      num_candidates: how many classes k besides the label are looked at, the likeliest of the clean image; None: all.
+
+    Raises:
+      ValueError: another norm, numbers that are not positive, or a negative overshoot.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}")
+    if num_steps < 1 or not (num_candidates is None or num_candidates >= 1):
+        raise ValueError(f"num_steps is {num_steps}, num_candidates {num_candidates}; both must be positive")
+    if not 0 <= overshoot < float("inf"):
+        raise ValueError(f"overshoot is {overshoot}; choose it >= 0, and finite")
+
+    def attack(key, variables, images, labels, targets=None) -> AttackResult:
+        del key
+        apply = lambda x: apply_fn(variables, x)  # noqa: E731
+        clean = apply(images)
+        num_classes = clean.shape[-1]
+        if targets is None:
+            others = jnp.where(jax.nn.one_hot(labels, num_classes, dtype=bool), -jnp.inf, clean)
+            count = min(num_candidates or num_classes, num_classes - 1)
+            candidates = jax.lax.top_k(others, count)[1].T
+        else:
+            candidates = targets[None]
+
+        def nearest(x):
+            """The step r_i at x."""
+            logits, pullback = jax.vjp(apply, x)
+            away = labels if targets is None else runner_up(logits, targets)
+
+            def one(best, towards):
+                between = jax.nn.one_hot(towards, num_classes) - jax.nn.one_hot(away, num_classes)
+                (w,) = pullback(between)
+                slope = dual_norm(w, norm)
+                distance = jnp.abs((logits * between).sum(-1)) / jnp.where(slope > 0, slope, 0.0)
+                distance = jnp.where(slope > 0, distance, jnp.inf)
+                return choose(distance < best[0], (distance, w), best), None
+
+            far = jnp.full(labels.shape, jnp.inf, x.dtype), jnp.zeros_like(x)
+            (distance, w), _ = jax.lax.scan(one, far, candidates)
+            # A step of nearly nothing would leave an image on the boundary for ever.
+            length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SMALLEST_STEP), 0.0)
+            return length.reshape(-1, 1, 1, 1) * direction(w, norm)
+
+        def unfinished(carry):
+            step, _, _, distance, _ = carry
+            return (step < num_steps) & (distance >= 0).any()
+
+        def one_step(carry):
+            step, x, best, best_distance, used = carry
+            active = best_distance >= 0
+            moved = jnp.clip(x + nearest(x), 0.0, 1.0)
+            beyond = jnp.clip(images + (1 + overshoot) * (moved - images), 0.0, 1.0)
+            distance = margin_to_fool(apply(beyond), labels, targets)
+            x = choose(active, moved, x)
+            best, best_distance = choose(active & (distance < best_distance), (beyond, distance), (best, best_distance))
+            return step + 1, x, best, best_distance, used + active * len(candidates)
+
+        start = 0, images, images, margin_to_fool(clean, labels, targets), jnp.zeros(labels.shape, jnp.int32)
+        _, _, best, _, used = jax.lax.while_loop(unfinished, one_step, start)
+        return attack_result(apply_fn, variables, images, best, labels, targets, used)
+
+    return attack

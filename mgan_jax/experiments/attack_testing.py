@@ -1,0 +1,84 @@
+"""Mutation testing of the attacks of a comparison, each for itself, so that rows come and go without one another."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from mgan_jax import mutation, population, workdir
+from mgan_jax.experiments import reads, testing
+from mgan_jax.experiments.attacking import Attacked
+from mgan_jax.experiments.populations import Tested, draw, training_digests
+from mgan_jax.experiments.training import Run
+from mgan_jax.types import Classifier, Split, Variables
+
+
+def attack_rows(run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked]) -> dict:
+    """{attack: what its row says of it without mutants}, as `testing.attack_row`."""
+    clean = testing.subject(classifier.apply, variables, test.images)
+    subjects = {name: testing.subject(classifier.apply, variables, one.images) for name, one in made.items()}
+    return {name: testing.attack_row(test.labels, clean, subject, run.dataset.num_classes) for name, subject in subjects.items()}
+
+
+def tested_rows(
+    run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked], update: Callable[..., None]
+) -> list[dict]:
+    """Rows of every attack under the evaluation mutants of each operator and protocol of the config.
+
+    Mutants that MGAN is trained on are left out whether or not MGAN is among the rows: they are the same for every attack.
+
+    Args:
+      run, classifier, variables: the seed and the target.
+      test: the images, clean.
+      made: {attack: what it made of them}.
+      update: is told how many rows are done.
+    """
+    clean = testing.subject(classifier.apply, variables, test.images)
+    protocols = [testing.Protocol(name, p.rate, p.min_accuracy_ratio) for name, p in run.config.protocols.items()]
+    trained, rows = partial(training_digests, run, variables), []
+    for protocol in protocols:
+        for operator in run.config.testing.operators:
+
+            @cache
+            def population_of(operator: str = operator, protocol: testing.Protocol = protocol) -> tuple[Tested, Any]:
+                found = draw(run, classifier, variables, operator, protocol, trained)
+                return found, population.votes(classifier, found.found, clean.images, **run.how)
+
+            for name, one in made.items():
+                stage = f"testing_{operator}_{protocol.name}_{name}"
+                read = reads.of_rows(run, {(name, None), ("mgan", None)}, [protocol.name])
+                workdir.claim(run.path, stage, {**read, "operator": operator}, workdir.stage_path(run.path, stage))
+                if workdir.load_stage(run.path, stage) is None:
+                    row = tested_row(run, classifier, variables, test, clean, one, *population_of())
+                    workdir.finish_stage(run.path, stage, {}, {"row": row})
+                rows.append({"attack": name, **workdir.load_stage(run.path, stage).numbers["row"]})
+                update(len(rows))
+    return rows
+
+
+def tested_row(
+    run: Run,
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    clean: testing.Subject,
+    made: Attacked,
+    tested: Tested,
+    clean_votes: Any,
+) -> dict[str, Any]:
+    """What one population sees of one attack's images."""
+    subject = testing.subject(classifier.apply, variables, made.images)
+    votes = population.votes(classifier, tested.found, subject.images, **run.how)
+    arguments = run.config.mutation.get(mutation.OPERATORS[tested.operator], {})
+    return {
+        "operator": tested.operator,
+        "protocol": tested.protocol.name,
+        "rate": tested.protocol.rate,
+        "min_accuracy_ratio": tested.protocol.min_accuracy_ratio,
+        "num_mutants": tested.found.num_mutants,
+        "tried": tested.found.tried,
+        "qualified": tested.found.qualified,
+        "distinct": tested.found.num_mutants,
+        "kappa": tested.kappa,
+        **{name: arguments[name] for name in ("per_layer", "include_output") if name in arguments},
+        **testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed),
+    }

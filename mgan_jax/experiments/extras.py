@@ -1,0 +1,43 @@
+"""What a row says of one attack alone: how a substitute agrees, what a universal perturbation moves beside its aim, ..."""
+
+from typing import Any
+
+import jax
+
+from mgan_jax import engine, metrics
+from mgan_jax.attacks.substitute_model import agreement
+from mgan_jax.types import AttackResult, Classifier, Split, Variables
+
+
+def extras(
+    method: str,
+    arguments: dict[str, Any],
+    state: Any,
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    result: AttackResult,
+) -> dict[str, Any]:
+    """Further fields of a row, none for most methods.
+
+    Args:
+      method: name of the attack.
+      arguments: those it was built with.
+      state: what it learned; None where it learns nothing.
+      classifier, variables: the target.
+      test: the images, clean.
+      result: what it made of them.
+    """
+    if method == "substitute_model":
+        same = jax.jit(lambda s, v, x: agreement(classifier.apply, v, arguments["classifier"], s, x))
+        return {"agreement": float(same(state, variables, test.images)), "fit_queries": int(state["queries"])}
+    if method == "universal_perturbation":
+        clean = engine.predictions(classifier.apply, variables, test.images)
+        chosen = {name: arguments.get(name) for name in ("classes", "target_label")}
+        found = metrics.fooling_rate(clean, result.logits.argmax(-1), test.labels, **chosen)
+        counts = {"num_fooling": found.pop("num_images"), "num_collateral": found.pop("num_others")}
+        return {**found, **counts}
+    if method == "adversarial_transformation_network":
+        clean = engine.logits(classifier.apply, variables, test.images)
+        return {f"order_{name}": value for name, value in metrics.kept_order(clean, result.logits).items()}
+    return {}

@@ -1,0 +1,201 @@
+"""Images that mislead by themselves: noise that networks are sure of, and pictures read as two classes at once."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy.special import softmax
+
+from mgan_jax import devices, engine, workdir
+from mgan_jax.attacks.fooling import noise, shares
+from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.data import load_data
+from mgan_jax.experiments.networks import check_networks, train_networks
+from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.sweeps import changed
+from mgan_jax.experiments.training import Run
+from mgan_jax.metrics import wilson
+from mgan_jax.report import results as report_results
+from mgan_jax.report.fooling import print_fooling, write_fooling
+from mgan_jax.report.terminal import progress
+from mgan_jax.types import Classifier, Dataset, Split, Variables
+
+BATCH = 500
+
+
+class Pictured(NamedTuple):
+    """What the page shows of a seed.
+
+    Attributes:
+      fooling: {network: [num_classes, H, W, C] an iterated fooling image of each class at the highest confidence}.
+      picture: [H, W, C], the quadratic cost's x_target.
+      quadratic: [goals, lambdas, H, W, C] its results, the surest of all starts.
+      noise_read: [H, W, C] noise read as a class, lambda 0.
+    """
+
+    fooling: dict[str, np.ndarray]
+    picture: np.ndarray
+    quadratic: np.ndarray
+    noise_read: np.ndarray
+
+
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything that the config names and runs nothing.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    networks = check_networks(config, dataset)
+    quadratic, classes = config.quadratic, range(dataset.num_classes)
+    if quadratic.network not in networks:
+        raise ValueError(f"config.quadratic.network is {quadratic.network!r}; choose from {', '.join(networks)}")
+    for name, values in (("picture", [quadratic.picture]), ("goals", quadratic.goals), ("noise_goal", [quadratic.noise_goal])):
+        wrong = [value for value in values if value not in classes or (name == "goals" and value == quadratic.picture)]
+        if wrong or not values:
+            raise ValueError(f"config.quadratic.{name} is {quadratic[name]}; choose classes from 0 to {classes[-1]}, no goal the "
+                             "picture's own")  # fmt: skip
+    if config.noise.num_images < 1 or quadratic.num_starts < 1:
+        counts = f"config.noise.num_images is {config.noise.num_images}, config.quadratic.num_starts {quadratic.num_starts}"
+        raise ValueError(f"{counts}; choose at least 1")
+    for classifier in networks.values():
+        build_attack(config.one_step, "one_step", classifier, dataset)
+        for confidence in config.confidences:
+            build_attack(changed(config.iterated, confidence=confidence), "iterated", classifier, dataset)
+    build_attack(weighted(config), "quadratic", networks[quadratic.network], dataset)
+
+
+def weighted(config: Any) -> Any:
+    """The quadratic attack's settings with its lambdas, 0 the last: noise read as a class."""
+    return changed(config.quadratic, distance_weight=(*config.quadratic.distance_weights, 0.0))
+
+
+def fooling_images(run: Run, name: str, classifier: Classifier, variables: Variables) -> tuple[list[dict], np.ndarray]:
+    """Rows of one network, one a form, confidence and class, and an image of each class at the last confidence.
+
+    Every class is aimed at from as many draws of noise; forms share the draws.
+    """
+    config, shape = run.config, run.dataset.image_shape
+    classes = np.repeat(np.arange(run.dataset.num_classes, dtype=np.int32), config.noise.num_images)
+    key = stream_key(run.seed, "noise", name)
+    start = np.asarray(noise(key, (len(classes), *shape), config.noise.mean, config.noise.std))
+    decisions = engine.predictions(classifier.apply, variables, start)
+    forms = [("one step", config.one_step.arguments.confidence, config.one_step)]
+    forms += [("iterated", confidence, changed(config.iterated, confidence=confidence)) for confidence in config.confidences]
+    rows, last = [], start
+    for form, confidence, settings in forms:
+        attack = build_attack(settings, form, classifier, run.dataset)
+        result, seconds, _ = in_batches(attack, stream_key(run.seed, form), variables, Split(start, decisions), classes, BATCH)
+        reached, hardest = shares(result.logits, classes, confidence)
+        last = result.adversarial
+        for label, share in enumerate(np.asarray(reached)):
+            count = round(float(share) * config.noise.num_images)
+            rows.append({
+                "network": name, "form": form, "confidence": float(confidence), "class": label, "share": float(share),
+                "share_ci95": wilson(count, config.noise.num_images), "num_images": config.noise.num_images,
+                "hardest": label == int(hardest), "steps": float(result.used[classes == label].mean()), "seconds": seconds,
+            })  # fmt: skip
+    return rows, last.reshape(run.dataset.num_classes, config.noise.num_images, *shape)[:, 0]
+
+
+def quadratic_pictures(run: Run, classifier: Classifier, variables: Variables) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """Rows of the quadratic cost, one a goal and lambda, and the images; of all starts the surest counts."""
+    config, test = run.config.quadratic, run.dataset.test
+    decisions = engine.predictions(classifier.apply, variables, test.images)
+    own = np.flatnonzero((test.labels == config.picture) & (decisions == config.picture))
+    if not len(own):
+        raise ValueError(f"{config.network} classifies no test image of class {config.picture} correctly; choose another picture")
+    goals = np.array([*config.goals, config.noise_goal], np.int32)
+    targets, place = np.repeat(goals, config.num_starts), own[0]
+    images = np.repeat(test.images[place : place + 1], len(targets), axis=0)
+    attack = build_attack(weighted(run.config), "quadratic", classifier, run.dataset)
+    key = stream_key(run.seed, "quadratic")
+    result = jax.jit(attack)(key, variables, images, np.full_like(targets, config.picture), targets)
+    weights = np.array([*config.distance_weights, 0.0])
+    sure = softmax(np.asarray(result.logits), -1)[np.arange(len(weights))[:, None], np.arange(len(targets)), targets]
+    best = sure.reshape(len(weights), len(goals), -1).argmax(-1) + np.arange(len(goals)) * config.num_starts
+    rows, made = [], np.zeros((len(goals), len(weights), *run.dataset.image_shape), np.float32)
+    for g, goal in enumerate(goals):
+        for k, weight in enumerate(weights):
+            i = best[k, g]
+            made[g, k] = result.adversarial[k, i]
+            if (g == len(goals) - 1) == (weight == 0):
+                rows.append({
+                    "goal": int(goal), "distance_weight": float(weight), "confidence": float(sure[k, i]),
+                    "l2": float(result.l2[k, i]), "reached": bool(sure[k, i] >= config.confidence),
+                    "num_starts": config.num_starts, "noise": bool(weight == 0),
+                })  # fmt: skip
+    return rows, {"picture": test.images[place], "quadratic": made[:-1, :-1], "noise_read": made[-1, -1]}
+
+
+def stage(run: Run, name: str, reads: dict, make: Any) -> workdir.Stage:
+    """A finished stage, or that of the rows and arrays which `make()` gives, which are then kept."""
+    workdir.claim(run.path, name, {**run.reads(), **reads}, workdir.stage_path(run.path, name))
+    if workdir.load_stage(run.path, name) is None:
+        rows, arrays = make()
+        workdir.finish_stage(run.path, name, arrays, {"rows": rows})
+    return workdir.load_stage(run.path, name)
+
+
+def run_seed(run: Run) -> tuple[dict, Pictured]:
+    """One seed; every part that is finished is read, not run again."""
+    began, config = time.monotonic(), run.config.to_dict()
+    networks = train_networks(run)
+    update, rows, shown = run.start("fooling images", len(networks), "networks"), [], {}
+    for done, (name, (own, classifier, variables)) in enumerate(networks.items(), 1):
+
+        def make(name=name, classifier=classifier, variables=variables):
+            found, images = fooling_images(run, name, classifier, variables)
+            return found, {"images": images}
+
+        reads = {"network": own.reads(), **{field: config[field] for field in ("noise", "one_step", "iterated", "confidences")}}
+        stored = stage(run, f"fooling_{name}", reads, make)
+        rows += stored.numbers["rows"]
+        shown[name] = stored.arrays["images"]
+        update(done)
+    own, classifier, variables = networks[run.config.quadratic.network]
+    reads = {"network": own.reads(), "quadratic": config["quadratic"]}
+    stored = stage(run, "quadratic", reads, lambda: quadratic_pictures(run, classifier, variables))
+    accuracies = {
+        name: float((engine.predictions(network.apply, learned, run.dataset.test.images) == run.dataset.test.labels).mean())
+        for name, (_, network, learned) in networks.items()
+    }
+    results = {
+        "config": config,
+        "seed": run.seed,
+        "versions": report_results.environment(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": time.monotonic() - began,
+        "networks": [{"name": name, "accuracy": share} for name, share in accuracies.items()],
+        "num_test_images": len(run.dataset.test.labels),
+        "rows": rows,
+        "quadratic_rows": stored.numbers["rows"],
+    }
+    return results, Pictured(shown, **stored.arrays)
+
+
+def write_seed(path: Path, results: dict, pictured: Pictured, class_names: tuple[str, ...]) -> None:
+    """Results and the page of one seed."""
+    report_results.write_results(path / "results.json", results)
+    write_fooling(path / "report.html", results, pictured, class_names)
+
+
+def run(config: Any, options: Options) -> list[dict]:
+    """Runs the experiment for each seed; options as in `experiments.options`.
+
+    Returns:
+      The results of each seed, as its results.json holds them.
+    """
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    open_run(config, options)
+    done = []
+    with progress(options.progress) as start:
+        for one in each_seed(config, options, start):
+            results, pictured = run_seed(one)
+            done.append(results)
+            devices.on_primary(write_seed, one.path, results, pictured, one.dataset.class_names)
+            print_fooling(results)
+            print(f"report: {one.path / 'report.html'}")
+    return done

@@ -1,0 +1,143 @@
+"""The comparison of attacks on tiny settings, its arithmetic, and the lines that must hold."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgan_jax.build import experiment
+from mgan_jax.experiments import sanity
+from mgan_jax.experiments.attacking import Attacked
+from mgan_jax.experiments.attacks import chosen_rows, facts, worst_cases
+from mgan_jax.experiments.data import correct_images
+from mgan_jax.experiments.options import Options
+from mgan_jax.types import Split
+
+CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = runpy.run_path(CONFIG)["get_config"]("smoke")
+    config.target.name = "mlp"
+    config.rows = ("fgsm", "pgd", "universal_one_class")
+    config.attacks.universal_one_class.arguments.num_steps = 5
+    config.testing.operators = ("NAI",)
+    config.curve.epsilons = (0.0, 0.3, 1.0)
+    config.confidence.kappas = ()
+    return config
+
+
+def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys):
+    run = experiment("attacks")
+    assert run(config, Options(tmp_path / "run")) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    names = {row["attack"] for row in results["rows"]}
+    assert names == {"fgsm", "pgd", "universal_one_class"}
+    (universal,) = (row for row in results["rows"] if row["attack"] == "universal_one_class" and "operator" not in row)
+    assert universal["num_fooling"] == 2 and universal["num_collateral"] == 18, (
+        "two images a class; those of one were to be fooled"
+    )
+    with np.load(tmp_path / "run" / "adversarial.npz") as kept:
+        for row in results["rows"]:
+            assert row["success_rate"] == kept[f"success_{row['attack']}"].mean()
+            change = kept[f"images_{row['attack']}"] - kept["clean"]
+            assert np.abs(change).max() <= 0.3 + 1e-6
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Sanity" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "DOES NOT HOLD" not in capsys.readouterr().out
+    stages = sorted((tmp_path / "run" / "stages").glob("attack_*"))
+    written = [path.stat().st_mtime_ns for path in stages]
+    config = config.copy_and_resolve_references()
+    config.rows = ("fgsm",)
+    assert run(config, Options(tmp_path / "run")) == 0
+    assert [path.stat().st_mtime_ns for path in stages] == written, "finished attacks are read"
+
+
+def test_rows_that_there_are_not_are_named(config):
+    config = config.copy_and_resolve_references()
+    config.rows = ("pgd,fgsm",)
+    assert chosen_rows(config) == ["fgsm", "pgd"]
+    config.rows = ("pgt",)
+    with pytest.raises(ValueError, match=r"'pgt'.*pgd"):
+        chosen_rows(config)
+
+
+def made(success, used=1, images=None):
+    success = np.asarray(success)
+    images = np.zeros((len(success), 2, 2, 1)) if images is None else images
+    return Attacked(images, success, success, np.broadcast_to(used, success.shape), {
+        "seconds": 2.0, "compile_seconds": 1.0, "fit_seconds": None, "out_of_bounds": 0, "not_finite": 0})  # fmt: skip
+
+
+def test_worst_case_is_over_images_not_over_rates():
+    rows = {
+        name: {"norm": norm, "epsilon": epsilon, "knowledge": knows, "targeted": False}
+        for name, norm, epsilon, knows in [
+            ("a", "linf", 0.3, "white box"), ("b", "linf", 0.3, "white box"), ("c", "linf", 0.3, "scores"),
+            ("d", "l2", 0.3, "white box"), ("e", "l2", None, "white box"),
+        ]
+    }  # fmt: skip
+    attacks = {
+        "a": made([1, 0, 0, 0]),
+        "b": made([0, 1, 0, 0]),
+        "c": made([0, 0, 0, 1]),
+        "d": made([1, 1, 1, 1]),
+        "e": made([1] * 4),
+    }
+    attacks = {name: one._replace(success=one.success.astype(bool)) for name, one in attacks.items()}
+    found = {(row["norm"], row["knowledge"]): row["robust_accuracy"] for row in worst_cases(rows, attacks)}
+    assert found == {("linf", "white box"): 0.5, ("linf", "scores"): 0.75, ("l2", "white box"): 0.0}
+
+
+def test_queries_at_half_of_the_images(config):
+    config = config.copy_and_resolve_references()
+    config.attacks.pgd.knowledge = "scores"
+    images = np.zeros((4, 2, 2, 1))
+    images[:, 0, 0] = 0.5
+    one = made(np.array([True, True, True, False]), [30, 10, 20, 99], images)
+    row = facts(config, "pgd", one, np.zeros((4, 2, 2, 1)))
+    assert row["used_50"] == 20 and row["used_90"] is None, "the second of four; only three of four ever succeed"
+    assert row["median_l0"] == 1 and row["median_l2"] == 0.5 and row["seconds_per_1000"] == 500
+
+
+def test_the_comparison_set_is_balanced_and_classified_correctly():
+    labels = np.repeat(np.arange(3), 10).astype(np.int32)
+    decisions = labels.copy()
+    decisions[[0, 10, 20]] = (decisions[[0, 10, 20]] + 1) % 3
+    split = Split(np.arange(30.0).reshape(30, 1, 1, 1), labels)
+    chosen = correct_images(split, decisions, 15)
+    assert np.bincount(chosen.labels).tolist() == [5, 5, 5]
+    assert not {0.0, 10.0, 20.0} & set(chosen.images.ravel())
+    with pytest.raises(ValueError, match="choose fewer"):
+        correct_images(split, decisions, 30)
+
+
+def test_sanity_lines_see_what_is_wrong(trained):
+    classifier, variables, data = trained
+    test = Split(data.test.images[:50], data.test.labels[:50])
+    row = {"norm": "linf", "epsilon": 0.3, "targeted": False, "num_images": 1000, "out_of_bounds": 0, "not_finite": 0}
+    rows = [{**row, "knowledge": "white box", "success_rate": 0.5}, {**row, "knowledge": "scores", "success_rate": 0.6}]
+    curve = [
+        {"attack": name, "epsilon": epsilon, "success_rate": rate, "num_images": 1000}
+        for name, rates in (("fgsm", (0.0, 0.5, 0.6)), ("pgd", (0.0, 0.3, 0.99)))
+        for epsilon, rate in zip((0.0, 0.3, 1.0), rates, strict=True)
+    ]
+    steps = [{"attack": "pgd", "num_steps": n, "success_rate": rate, "num_images": 1000} for n, rate in ((10, 0.5), (40, 0.2))]
+    found = {one["claim"]: one["holds"] for one in sanity.checks(classifier, variables, test, rows, curve, steps)}
+    wrong = {claim for claim, holds in found.items() if not holds}
+    assert wrong == {
+        "pgd: success at epsilon 1 is 100 %",
+        "pgd is nowhere weaker than fgsm",
+        "pgd: more steps (10, 40) are not weaker",
+        "black box is not stronger than white box (linf 0.3)",
+    }
+    assert not sanity.look_like_logits(np.full((4, 5), 0.2)) and sanity.look_like_logits(np.array([[3.0, -1.0]]))
+    assert sanity.not_weaker(0.49, 0.5, 1000) and not sanity.not_weaker(0.4, 0.5, 1000)
+    flat = {
+        **variables,
+        "params": {**variables["params"], "output": {k: 0 * v for k, v in variables["params"]["output"].items()}},
+    }
+    assert sanity.zero_gradients(classifier, flat, test) == 1 and sanity.zero_gradients(classifier, variables, test) < 0.05
