@@ -31,14 +31,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.attacks = ConfigDict({"pgd": {"arguments": {"epsilon": 0.3 if mnist else 0.2, "num_steps": 40, "step_size": 0.01}}})
     config.shown = ConfigDict({"activations": 2, "saliency": 5})  # images
     config.smooth_grad = ConfigDict({"num_samples": 50, "noise_level": 0.15})
-    # One attack, aimed at each class in turn, from an image of noise and from a black one.
-    config.fooling = ConfigDict({
-        "method": "pgd",
-        "confidence": 0.99,
-        "arguments": {"norm": "l2", "epsilon": 100.0, "num_steps": 200, "step_size": 0.1, "random_start": False},
-    })  # fmt: skip
+    # Aimed at each class in turn, from an image of noise and from a black one.
+    config.fooling = ConfigDict({"step_size": 0.01, "num_steps": 200, "confidence": 0.99})
     if smoke:
         config.attacks.pgd.arguments.num_steps = 5
         config.smooth_grad.num_samples = 3
-        config.fooling.arguments.num_steps = 5
+        config.fooling.num_steps = 5
     return config

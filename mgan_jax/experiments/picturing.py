@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax import saliency, workdir
+from mgan_jax import engine, saliency, workdir
+from mgan_jax.build import build
 from mgan_jax.experiments import reads
-from mgan_jax.experiments.attacking import Attacked, build_attack
+from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.classifier import activations
@@ -92,8 +93,10 @@ def activation_stage(subject: Subject, count: int) -> workdir.Stage:
     def make() -> tuple[dict, dict]:
         rows, arrays = chosen(subject, count), {}
         for kind, images in (("clean", subject.test.images), ("adversarial", subject.made.images)):
-            found = activations(subject.classifier, subject.variables, jnp.asarray(images[rows]))
-            arrays |= {f"{kind} {name}": np.asarray(value, np.float32) for name, value in found.items()}
+            found = jax.jit(partial(activations, subject.classifier))(subject.variables, images[rows])
+            # In the order of the stages, which jit does not keep.
+            names = [name for name, _ in subject.classifier.stages if name in found]
+            arrays |= {f"{kind} {name}": np.asarray(found[name], np.float32) for name in names}
         return {"rows": rows, **arrays}, {"changes": layer_changes(subject)}
 
     return kept(subject, "activations", {"count": count}, make)
@@ -112,7 +115,7 @@ def saliency_stage(subject: Subject, count: int, smooth_grad: Any) -> workdir.St
         factories["smooth_grad"] = partial(saliency.smooth_grad, **smooth_grad)
         for kind, images in (("clean", subject.test.images), ("adversarial", subject.made.images)):
             images = jnp.asarray(images[rows])
-            labels = apply_fn(subject.variables, images).argmax(-1)
+            labels = engine.predictions(apply_fn, subject.variables, images)
             for name, factory in factories.items():
                 key = stream_key(subject.run.seed, "saliency", name)
                 arrays[f"{kind} {name}"] = np.asarray(jax.jit(factory(apply_fn))(key, subject.variables, images, labels))
@@ -131,23 +134,23 @@ def starts(run: Run) -> dict[str, np.ndarray]:
 def fooling_stage(subject: Subject) -> workdir.Stage:
     """Images of nothing, changed until the network is sure of a class: arrays "noise" and "black" [num_classes, H, W, C].
 
-    Its numbers are {start: {confidences: [num_classes], before: [num_classes], used: mean gradients an image}}.
+    Its numbers are {start: {confidences, before, used: [num_classes]}}: after and before, and the gradients that were taken.
     """
     run, settings = subject.run, subject.run.config.fooling
+    aims = jnp.arange(run.dataset.num_classes, dtype=jnp.int32)
+
+    @jax.jit
+    def sure(images):
+        return jax.nn.softmax(subject.classifier.apply(subject.variables, images))[aims, aims]
 
     def make() -> tuple[dict, dict]:
-        attack = jax.jit(build_attack(settings, "fooling", subject.classifier, run.dataset))
-        targets, arrays, numbers = jnp.arange(run.dataset.num_classes, dtype=jnp.int32), {}, {}
-        sure = lambda x: jax.nn.softmax(subject.classifier.apply(subject.variables, x))[targets, targets]  # noqa: E731
+        attack, arrays, numbers = jax.jit(build("attacks", "fooling", apply_fn=subject.classifier.apply, **settings)), {}, {}
         for name, images in starts(run).items():
-            seen = subject.classifier.apply(subject.variables, images).argmax(-1).astype(jnp.int32)
-            result = attack(stream_key(run.seed, "fooling", name), subject.variables, images, seen, targets)
+            seen = engine.predictions(subject.classifier.apply, subject.variables, images)
+            result = attack(stream_key(run.seed, "fooling", name), subject.variables, images, seen, aims)
             arrays[name] = np.asarray(result.adversarial)
-            numbers[name] = {
-                "confidences": np.asarray(sure(result.adversarial), float).tolist(),
-                "before": np.asarray(sure(images), float).tolist(),
-                "used": float(result.used.mean()),
-            }
+            values = {"confidences": sure(arrays[name]), "before": sure(images), "used": result.used}
+            numbers[name] = {key: np.asarray(value, float).tolist() for key, value in values.items()}
         return arrays, numbers
 
     return kept(subject, "fooling", {"fooling": settings.to_dict()}, make)

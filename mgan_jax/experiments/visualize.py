@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import softmax
 
 from mgan_jax import devices, engine
+from mgan_jax.build import build
 from mgan_jax.experiments import picturing
-from mgan_jax.experiments.attacking import attacked, build_attack
+from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack
 from mgan_jax.experiments.data import correct_images, load_data
 from mgan_jax.experiments.networks import check_networks, train_networks
@@ -24,6 +25,8 @@ from mgan_jax.report.visualize import print_visualize, write_visualize
 from mgan_jax.saliency import smooth_grad
 from mgan_jax.types import Dataset
 
+SMOOTH_GRAD = ("num_samples", "noise_level")
+
 
 def check(config: Any, dataset: Dataset) -> None:
     """Builds everything that the config names and runs nothing.
@@ -34,8 +37,6 @@ def check(config: Any, dataset: Dataset) -> None:
     networks = check_networks(config, dataset)
     if len(config.attacks) != 1:
         raise ValueError(f"config.attacks names {len(config.attacks)} attacks ({', '.join(config.attacks)}); choose one")
-    if not 0 < config.fooling.confidence < 1:
-        raise ValueError(f"config.fooling.confidence is {config.fooling.confidence}; choose it between 0 and 1")
     for name, count in config.shown.items():
         if not 1 <= count <= config.testing.num_images:
             raise ValueError(
@@ -45,7 +46,10 @@ def check(config: Any, dataset: Dataset) -> None:
     for classifier in networks.values():
         for name in config.attacks:
             check_attack(config, name, classifier, dataset)
-        build_attack(config.fooling, "fooling", classifier, dataset)
+        build("attacks", "fooling", apply_fn=classifier.apply, **config.fooling)
+        unknown = [name for name in config.smooth_grad if name not in SMOOTH_GRAD]
+        if unknown:
+            raise ValueError(f"config.smooth_grad has {unknown[0]!r}; choose from {', '.join(SMOOTH_GRAD)}")
         smooth_grad(classifier.apply, **config.smooth_grad)
 
 

@@ -8,7 +8,8 @@ from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.pictures import WRONG, bare, read_as, show
 
 MAX_WEIGHTS = 64
-WIDTH = 10.8
+WIDTH, GAP = 10.8, 0.08
+TILE = 28
 SOFT = "#6b7280"
 METHODS = {"gradient": "gradient", "gradient_times_input": "gradient x input", "smooth_grad": "SmoothGrad"}
 
@@ -35,18 +36,19 @@ class Pictured(NamedTuple):
     fooling: dict[str, np.ndarray]
 
 
-def grid(rows: int, columns: int, side: float, title: float = 0.0, gap: float = 0.08) -> tuple[Any, np.ndarray]:
-    """A figure of square axes [rows, columns], each `side` inches, with `title` inches above it."""
+def grid(rows: int, columns: int, side: float, title: float = 0.0, apart: int | None = None) -> tuple[Any, np.ndarray]:
+    """A figure of square axes [rows, columns], each `side` inches, with `title` inches above it; wider apart before a column."""
     from matplotlib.figure import Figure
 
-    step = side + gap
-    width, height = columns * step + gap, rows * (step + title) + gap
+    step, more = side + GAP, 2 * GAP if apart else 0.0
+    width, height = columns * step + GAP + more, rows * (step + title) + GAP
     figure = Figure(figsize=(width, height))
     axes = np.empty((rows, columns), object)
     for i in range(rows):
         for j in range(columns):
             bottom = height - (i + 1) * (step + title)
-            axes[i, j] = figure.add_axes([(gap + j * step) / width, (bottom + gap / 2) / height, side / width, side / height])
+            left = GAP + j * step + (more if apart is not None and j >= apart else 0.0)
+            axes[i, j] = figure.add_axes([left / width, (bottom + GAP / 2) / height, side / width, side / height], anchor="N")
             bare(axes[i, j])
     return figure, axes
 
@@ -69,7 +71,7 @@ def weights_figure(weights: np.ndarray, class_names: tuple[str, ...] | None = No
     """
     weights = weights[:MAX_WEIGHTS]
     columns = len(weights) if len(weights) <= 10 else 16
-    figure, axes = grid(-(-len(weights) // columns), columns, min(1.25, WIDTH / columns - 0.08), 0.2 if class_names else 0.0)
+    figure, axes = grid(-(-len(weights) // columns), columns, min(1.25, WIDTH / columns - GAP), 0.2 if class_names else 0.0)
     reach = float(np.abs(weights).max())
     for place, axis in enumerate(axes.ravel()):
         if place >= len(weights):
@@ -82,12 +84,17 @@ def weights_figure(weights: np.ndarray, class_names: tuple[str, ...] | None = No
 
 
 def mosaic(values: np.ndarray) -> np.ndarray:
-    """Activations [H, W, channels] or [neurons] as one picture: a tile a channel, parted by lines of NaN; a square a neuron."""
+    """Activations [H, W, channels] or [neurons] as one picture: a tile a channel, parted by lines of NaN; a square a neuron.
+
+    Small tiles are enlarged, so that the lines between them stay thin.
+    """
     if values.ndim == 1:
         columns = int(np.ceil(np.sqrt(len(values))))
         filled = np.full(columns * -(-len(values) // columns), np.nan)
         filled[: len(values)] = values
         return filled.reshape(-1, columns)
+    times = -(-TILE // max(values.shape[:2]))
+    values = values.repeat(times, 0).repeat(times, 1)
     height, width, channels = values.shape
     columns = int(np.ceil(np.sqrt(channels)))
     rows = -(-channels // columns)
@@ -108,7 +115,7 @@ def activations_figure(one: Pictured, place: int, class_names: tuple[str, ...]) 
     """
     names = [key.removeprefix("clean ") for key in one.layers if key.startswith("clean ") and key != "clean output"]
     columns, row = len(names) + 2, one.layers["rows"][place]
-    figure, axes = grid(2, columns, min(1.6, WIDTH / columns - 0.12), 0.22, 0.12)
+    figure, axes = grid(2, columns, min(1.6, WIDTH / columns - GAP), 0.22)
     own = int(one.answers["clean"][row].argmax())
     for i, kind in enumerate(("clean", "adversarial")):
         answer = one.answers[kind][row]
@@ -127,8 +134,9 @@ def activations_figure(one: Pictured, place: int, class_names: tuple[str, ...]) 
         bars.set_yticks([])
         if len(answer) <= 12:
             for label, name in enumerate(class_names):
-                ink = "white" if answer[label] > 0.15 else INK
-                bars.text(0.03, label, name, fontsize=6, va="center", color=ink)
+                inside = answer[label] > 0.85
+                side, ink = ("right", "white") if inside else ("left", INK)
+                bars.text(answer[label] + (-0.03 if inside else 0.03), label, name, fontsize=6, va="center", ha=side, color=ink)
         bars.set_title(read_as(answer, class_names), fontsize=8.5, pad=3, color=INK if answer.argmax() == own else WRONG)
     return figure
 
@@ -136,7 +144,7 @@ def activations_figure(one: Pictured, place: int, class_names: tuple[str, ...]) 
 def saliency_figure(one: Pictured, class_names: tuple[str, ...]) -> Any:
     """An image a row: clean and its maps, then adversarial and its maps."""
     rows = one.maps["rows"]
-    figure, axes = grid(len(rows), 2 * (1 + len(METHODS)), WIDTH / 8 - 0.08, 0.2)
+    figure, axes = grid(len(rows), 2 * (1 + len(METHODS)), WIDTH / 8 - GAP, 0.2, 1 + len(METHODS))
     for place, row in enumerate(rows):
         for half, kind in enumerate(("clean", "adversarial")):
             first = half * (1 + len(METHODS))
@@ -165,7 +173,7 @@ def fooling_figure(images: dict[str, np.ndarray], confidences: dict[str, list[fl
       class_names: one a class.
     """
     columns = min(len(class_names), 20)
-    figure, axes = grid(len(images), columns, WIDTH / columns - 0.08, 0.22)
+    figure, axes = grid(len(images), columns, WIDTH / columns - GAP, 0.22)
     for i, (name, of) in enumerate(images.items()):
         for label in range(columns):
             show(axes[i, label], of[label])

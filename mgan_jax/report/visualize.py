@@ -85,16 +85,16 @@ def network_sections(one: Pictured, row: dict, class_names: tuple[str, ...]) -> 
             ("activations", drawn(figure, f"activations of {one.name}", caption, one.name if not place else None, "png"))
         )
     caption = (
-        "Of the class that the network answers. Gradient: absolute value. Gradient times input: red for the class, blue against "
-        "it. SmoothGrad: absolute value of the mean gradient at noisy copies. Each map has a scale of its own, cut at its 99th "
-        "percentile."
+        "Left clean, right adversarial, of the class that the network answers. Gradient: absolute value. Gradient times input: "
+        "red for the class, blue against it. SmoothGrad: absolute value of the mean gradient at noisy copies. Each map has a "
+        "scale of its own, cut at its 99th percentile."
     )
     found.append(
         ("saliency", drawn(learned.saliency_figure(one, class_names), f"saliency of {one.name}", caption, one.name, "png"))
     )
     confidences = {name: of["confidences"] for name, of in row["fooling"].items()}
-    used = ", ".join(f"{of['used']:.0f} from {name}" for name, of in row["fooling"].items())
-    caption = f"Above each the class aimed at and the network's confidence in it; gradients an image: {used}."
+    used = " and ".join(f"{np.mean(of['used']):.0f} from {name}" for name, of in row["fooling"].items())
+    caption = f"Above each the class aimed at and the network's confidence in it. Gradients an image: {used}."
     figure = learned.fooling_figure(one.fooling, confidences, class_names)
     return [*found, ("fooling", drawn(figure, f"images of nothing for {one.name}", caption, one.name, "png"))]
 
@@ -120,8 +120,8 @@ def write_visualize(path: Path, results: dict, shown: list[Pictured], class_name
             Block(moved, change_table(results), folded="Every layer", text_columns=2),
         ]),
         Section("Which pixels the answer hangs on", "", blocks["saliency"]),
-        Section("Images of nothing that the network is sure of", "Gradient ascent from noise, and from a black image.",
-                blocks["fooling"]),
+        Section("Images of nothing that the network is sure of",
+                "Gradient ascent from noise and from a black image, no further than needed.", blocks["fooling"]),
     ]  # fmt: skip
     write_document(path, results, "What the networks learned", LEAD, sentences(results), sections, about(results))
 
