@@ -25,6 +25,7 @@ def row(knowledge: str = WHITE, method: str | None = None, arguments: dict | Non
 def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> dict:
     """All rows; `steps` scales those that would take the most time."""
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
+    searched = {"num_steps": 2 * steps, "learning_rate": 0.05}
     return {
         "fgsm": row(arguments=linf),
         "bim": row(arguments=linf),
@@ -51,17 +52,27 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         ),
         "deepfool": row(norm="l2"),
         "deepfool_linf": row(method="deepfool", arguments={"norm": "linf"}),
-        "lbfgs": row(norm="l2", targeted=True),
-        "carlini_wagner_l2": row(arguments={"num_steps": 10 * steps}, norm="l2"),
-        "carlini_wagner_l2_targeted": row(
-            method="carlini_wagner_l2", arguments={"num_steps": 10 * steps}, norm="l2", targeted=True
-        ),
+        "lbfgs": row(arguments={"num_searches": 8, "num_evaluations": 30}, norm="l2"),
+        "carlini_wagner_l2": row(arguments=searched, norm="l2"),
+        "carlini_wagner_l2_targeted": row(method="carlini_wagner_l2", arguments=searched, norm="l2", targeted=True),
         "carlini_wagner_l0": row(
             arguments={"num_steps": 2 * steps, "initial_constant": 1e-2, "constant_factor": 10.0}, norm="l0"
         ),
         "carlini_wagner_linf": row(arguments={"num_steps": 2 * steps, "constant_factor": 10.0}, norm="linf"),
-        "jsma": row(norm="l0", targeted=True),
-        "few_pixel": row(SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50}, norm="l0"),
+        "jsma": row(norm="l0"),
+        "jsma_targeted": row(method="jsma", arguments={"gamma": 0.145}, norm="l0", targeted=True),
+        "few_pixel": row(
+            SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50, "num_slots": 4}, norm="l0"
+        ),
+        "adversarial_patch": row(norm="l0", fit_images=fit_images),
+        "adversarial_patch_generator": row(
+            networks={
+                "generator": {"name": "autoencoder", "form": "dense", "widths": (128,), "output": "sigmoid"},
+                "discriminator": {"name": "discriminator", "widths": (8, 16)},
+            },
+            norm="l0",
+            fit_images=fit_images,
+        ),
         "perturbation_network": row(
             method="adversarial_transformation_network",
             networks={"network": {"name": "autoencoder"}},
