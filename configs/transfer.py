@@ -1,11 +1,15 @@
 """Transfer: do images made against one network fool others, and do they survive noise, rotation, blur and rounding on the way?
 
     python main.py --config=configs/transfer.py                                  scikit-learn's digits, 2 minutes on 2 cores
-    python main.py --config=configs/transfer.py:mnist --data_dir=FOLDER          MNIST, half an hour on 2 cores
+    python main.py --config=configs/transfer.py:mnist --data_dir=FOLDER          MNIST, ten minutes on 2 cores
     python main.py --config=configs/transfer.py --config.attacks.pgd.arguments.epsilon=0.1
 
 Papernot, McDaniel and Goodfellow 2016 (arXiv:1605.07277): between techniques; Kurakin, Goodfellow and Bengio 2017
-(arXiv:1607.02533): the destruction rate. Variants: digits, mnist, smoke.
+(arXiv:1607.02533): the destruction rate.
+
+Expected: at epsilon .3 PGD's images fool another network in 45 to 100 % of the cases, a learner of another technique in 20 to
+100 %, nearest neighbours least; noise of .1 and 8 bits destroy next to none of them, on MNIST a single bit 4 of 5. Variants:
+digits, mnist, smoke.
 """
 
 import runpy

@@ -1,7 +1,7 @@
 """What networks learned, in pictures: weights, activations, saliency, and images of nothing that they are sure of.
 
     python main.py --config=configs/visualize.py                                  scikit-learn's digits, 2 minutes on 2 cores
-    python main.py --config=configs/visualize.py:mnist --data_dir=FOLDER          MNIST, ten minutes on 2 cores
+    python main.py --config=configs/visualize.py:mnist --data_dir=FOLDER          MNIST, five minutes on 2 cores
 
 Expected: what an attack changes grows from layer to layer more than what noise of the same size does, 3 times as much at LeNet's
 logits; a linear network's weights show digits. Variants: digits, mnist, smoke.
