@@ -52,17 +52,19 @@ def destruction_rows(run: Run, networks: Networks, test: Split, attack: str, sou
       adversarial: [N, H, W, C].
 
     Returns:
-      Rows with attack, source, destination, transformation, strength; `destruction_rate` with `ci95` and `num_adversarial`, as
-      Kurakin et al. define it; `readable_rate`, `readable_ci95`, `num_readable`, the same where the transformed clean image is
-      still classified correctly; `clean_kept`, the share of the correctly classified clean images that remain so.
+      Rows with attack, source, destination, transformation, strength; `destruction_rate`, `destruction_rate_ci95` and
+      `num_adversarial`, as Kurakin et al. define it; `readable_rate`, `readable_rate_ci95` and `num_readable`, the same where the
+      transformed clean image is still classified correctly; `clean_kept`, the share of the correctly classified clean images
+      that remain so.
     """
-    stage, seen_by, strengths = f"destruction_{attack}_{source}", siblings(run.config, source), run.config.transformations
+    stage, path = f"destruction_{attack}", networks[source][0].path
+    seen_by, strengths = siblings(run.config, source), run.config.transformations
     read = {
         **reads.of_images(networks[source][0], attack), "seen_by": {name: networks[name][0].reads() for name in seen_by},
         "transformations": strengths.to_dict(), "transformation_seed": run.seed,
     }  # fmt: skip
-    workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
-    stored = workdir.load_stage(run.path, stage)
+    workdir.claim(path, stage, read, workdir.stage_path(path, stage))
+    stored = workdir.load_stage(path, stage)
     if stored is not None:
         return stored.numbers["rows"]
     pairs = [(name, strength) for name in strengths for strength in strengths[name]]
@@ -71,15 +73,15 @@ def destruction_rows(run: Run, networks: Networks, test: Split, attack: str, sou
     for destination in seen_by:
         _, classifier, variables = networks[destination]
         right = lambda x, c=classifier, v=variables: engine.predictions(c.apply, v, x) == test.labels  # noqa: E731
-        clean, fooled = right(test.images), right(adversarial)
+        clean, withstood = right(test.images), right(adversarial)
         for (name, strength), (plain, moved) in after.items():
             kept, restored = right(plain), right(moved)
-            exact, readable = destruction(clean, fooled, restored), destruction(clean & kept, fooled, restored)
+            exact, readable = destruction(clean, withstood, restored), destruction(clean & kept, withstood, restored)
             rows.append({
                 "attack": attack, "source": source, "destination": destination, "transformation": name, "strength": strength,
                 "destruction_rate": exact["rate"], "destruction_rate_ci95": exact["ci95"], "num_adversarial": exact["n"],
                 "readable_rate": readable["rate"], "readable_rate_ci95": readable["ci95"], "num_readable": readable["n"],
                 "clean_kept": share(kept, clean)["rate"],
             })  # fmt: skip
-    workdir.finish_stage(run.path, stage, {}, {"rows": rows})
-    return workdir.load_stage(run.path, stage).numbers["rows"]
+    workdir.finish_stage(path, stage, {}, {"rows": rows})
+    return workdir.load_stage(path, stage).numbers["rows"]

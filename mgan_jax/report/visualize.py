@@ -94,7 +94,8 @@ def network_sections(one: Pictured, row: dict, class_names: tuple[str, ...]) -> 
     )
     confidences = {name: of["confidences"] for name, of in row["fooling"].items()}
     used = " and ".join(f"{np.mean(of['used']):.0f} from {name}" for name, of in row["fooling"].items())
-    caption = f"Above each the class aimed at and the network's confidence in it. Gradients an image: {used}."
+    rows = ", then ".join(f"from {name}" for name in one.fooling)
+    caption = f"Rows: {rows}. Above each the class aimed at and the network's confidence in it. Gradients an image: {used}."
     figure = learned.fooling_figure(one.fooling, confidences, class_names)
     return [*found, ("fooling", drawn(figure, f"images of nothing for {one.name}", caption, one.name, "png"))]
 

@@ -32,10 +32,6 @@ CONFIG = {
 }  # fmt: skip
 
 
-def start(name, total, unit):
-    return lambda done, **numbers: None
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("transfer")
