@@ -25,7 +25,8 @@ def row(knowledge: str = WHITE, method: str | None = None, arguments: dict | Non
 def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> dict:
     """All rows; `steps` scales those that would take the most time."""
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
-    searched = {"num_steps": 2 * steps, "learning_rate": 0.05}
+    searched = {"num_steps": steps, "learning_rate": 0.1}
+    fewer = {"num_steps": steps // 2}
     return {
         "fgsm": row(arguments=linf),
         "bim": row(arguments=linf),
@@ -53,14 +54,20 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "deepfool": row(norm="l2"),
         "deepfool_linf": row(method="deepfool", arguments={"norm": "linf"}),
         "lbfgs": row(arguments={"num_searches": 8, "num_evaluations": 30}, norm="l2"),
-        "carlini_wagner_l2": row(arguments=searched, norm="l2"),
-        "carlini_wagner_l2_targeted": row(method="carlini_wagner_l2", arguments=searched, norm="l2", targeted=True),
-        "carlini_wagner_l0": row(
-            arguments={"num_steps": 2 * steps, "initial_constant": 1e-2, "constant_factor": 10.0}, norm="l0"
+        "carlini_wagner_l2": row(arguments=searched, norm="l2", batch_size=100),
+        "carlini_wagner_l2_targeted": row(
+            method="carlini_wagner_l2", arguments=searched, norm="l2", batch_size=100, targeted=True
         ),
-        "carlini_wagner_linf": row(arguments={"num_steps": 2 * steps, "constant_factor": 10.0}, norm="linf"),
-        "jsma": row(norm="l0"),
-        "jsma_targeted": row(method="jsma", arguments={"gamma": 0.145}, norm="l0", targeted=True),
+        "carlini_wagner_l0": row(
+            arguments={**fewer, "learning_rate": 0.1, "initial_constant": 0.1, "largest_constant": 100.0},
+            norm="l0",
+            batch_size=100,
+        ),
+        "carlini_wagner_linf": row(
+            arguments={**fewer, "learning_rate": 0.05, "initial_constant": 0.01}, norm="linf", batch_size=100
+        ),
+        "jsma": row(arguments={"outputs": "softmax"}, norm="l0"),
+        "jsma_targeted": row(method="jsma", arguments={"outputs": "softmax", "gamma": 0.145}, norm="l0", targeted=True),
         "few_pixel": row(
             SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50, "num_slots": 4}, norm="l0"
         ),
@@ -114,7 +121,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "kappas": (0.0, 5.0, 10.0, 20.0, 30.0, 40.0),
         "num_images": 200 if mnist else 100,
         "batch_size": 100,
-        "arguments": {"num_steps": 200, "num_searches": 6, "learning_rate": 0.05},
+        "arguments": {"num_steps": 100, "num_searches": 9, "learning_rate": 0.1},
     })  # fmt: skip
     if mnist:
         config.target.epochs = 6

@@ -150,7 +150,8 @@ def sentences(results: dict) -> list[str]:
         if row["knowledge"] == "white box":
             share, number_of = percent(row["robust_accuracy"]), len(row["attacks"])
             bound = f"White box, {row['norm']} {row['epsilon']:g}"
-            found.append(f"{bound}: {share} % of the images withstand every one of {number_of} attacks.")
+            which = f"all {number_of} attacks" if number_of > 1 else row["attacks"][0]
+            found.append(f"{bound}: {share} % of the images withstand {which}.")
     broken = [one["claim"] for one in results["sanity"] if one["holds"] is False]
     checked = sum(one["holds"] is not None for one in results["sanity"])
     found.append(f"Does not hold: {'; '.join(broken)}." if broken else f"All {checked} sanity checks hold.")

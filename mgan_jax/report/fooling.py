@@ -73,10 +73,9 @@ def sentences(results: dict) -> list[str]:
     for (network, form, confidence), rows in forms(results).items():
         shares = [row["share"] for row in rows]
         hardest = next(row for row in rows if row["hardest"])
-        found.append(
-            f"{network}, {form}: {percent(float(np.mean(shares)))} % of the noise reaches {percent(confidence, 0)} % confidence; "
-            f"hardest is class {hardest['class']} with {percent(hardest['share'])} %."
-        )
+        worst = f"hardest is class {hardest['class']} with {percent(hardest['share'])} %" if min(shares) < 1 else "in every class"
+        reached = f"{percent(float(np.mean(shares)))} % of the noise reaches {percent(confidence, 0)} % confidence"
+        found.append(f"{network}, {form}: {reached}; {worst}.")
     asked = results["config"]["quadratic"]["confidence"]
     said = [
         f"{goal} ({row['confidence']:.3f} at lambda {row['distance_weight']:g}, L2 {row['l2']:.2f})"
