@@ -27,6 +27,7 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
     searched = {"num_steps": steps, "learning_rate": 0.1}
     fewer = {"num_steps": steps // 2}
+    learned = {"loss": "cross_entropy", "beta": 0.5, "num_steps": 15 * steps}
     return {
         "fgsm": row(arguments=linf),
         "bim": row(arguments=linf),
@@ -41,7 +42,7 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "substitute_model": row(
             LABELS,
             networks={"classifier": {"name": "cnn"}},
-            attacks={"make_attack": {"name": "pgd", "epsilon": epsilon}},
+            attacks={"make_attack": {"name": "variance_reduced_gradient", "epsilon": epsilon}},
             epsilon=epsilon,
             fit_images=150,
         ),
@@ -82,15 +83,16 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         ),
         "perturbation_network": row(
             method="adversarial_transformation_network",
-            networks={"network": {"name": "autoencoder"}},
-            fit_images=fit_images,
+            arguments={**learned, "success_rate": 0.94},
+            networks={"network": {"name": "autoencoder", "form": "dense", "widths": (512,)}},
+            fit_images=5 * fit_images,
             norm="l2",
         ),
         "autoencoding_network": row(
             method="adversarial_transformation_network",
-            arguments={"form": "autoencoding"},
-            networks={"network": {"name": "autoencoder", "output": "sigmoid"}},
-            fit_images=fit_images,
+            arguments={**learned, "form": "autoencoding", "success_rate": 0.95},
+            networks={"network": {"name": "autoencoder", "form": "dense", "widths": (512, 512), "output": "sigmoid"}},
+            fit_images=5 * fit_images,
             norm="l2",
         ),
     }

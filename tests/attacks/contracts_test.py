@@ -32,6 +32,7 @@ from mgan_jax.attacks.pgd_mutants import pgd_mutants
 from mgan_jax.attacks.square import square
 from mgan_jax.attacks.substitute_model import substitute_model
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
+from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
@@ -90,6 +91,7 @@ MAKE = {
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
     "square": lambda f, e, v: square(f, e, num_queries=30),
     "substitute_model": on_substitute,
+    "variance_reduced_gradient": lambda f, e, v: variance_reduced_gradient(f, e, 5, 0.05, num_samples=2),
     "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
 # They have no epsilon.
@@ -100,7 +102,7 @@ L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "
 UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
               "pgd_mutants", "universal_perturbation")  # fmt: skip
 DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
-           "gradient_descent", "pgd", "pgd_mutants", "square")  # fmt: skip
+           "gradient_descent", "pgd", "pgd_mutants", "square", "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.pgd import pgd
-from mgan_jax.attacks.substitute_model import agreement, augmented, smoothed_margin, substitute_model
+from mgan_jax.attacks.substitute_model import agreement, augmented, substitute_model
 from mgan_jax.models.linear import linear
 from mgan_jax.models.mlp import mlp
 
@@ -113,22 +113,6 @@ def test_the_substitute_agrees_and_its_samples_transfer(trained, stolen):
     # White-box FGSM knows more than a transferred one.
     white = jax.jit(fgsm(classifier.apply, 0.1))(jax.random.key(1), variables, images, labels)
     assert transferred(partial(fgsm, epsilon=0.1)).success.sum() <= white.success.sum()
-
-
-def test_the_smoothed_margin_by_a_loop(target, images):
-    classifier, variables = target
-    images, labels = images
-    loss = jax.jit(smoothed_margin(classifier.apply, 0.5, 3))(jax.random.key(2), 4, variables, images, None, labels)
-    with jax.debug_key_reuse(False):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(2), 4), 3)
-        noisy = [images + 0.5 * jax.random.normal(key, images.shape) for key in keys]
-    logits = np.stack([classifier.apply(variables, x) for x in noisy])
-    own = logits[:, np.arange(8), labels]
-    logits[:, np.arange(8), labels] = -np.inf
-    np.testing.assert_allclose(loss, (logits.max(-1) - own).mean(0), rtol=1e-4, atol=1e-5)
-    for arguments in ({"scale": -1.0}, {"num_samples": 0}):
-        with pytest.raises(ValueError, match="choose"):
-            smoothed_margin(classifier.apply, **arguments)
 
 
 @pytest.mark.parametrize(
