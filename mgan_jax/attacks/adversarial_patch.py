@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.placing import check_patch, draw_places, place, side_of
-from mgan_jax.attacks.result import attack_result
+from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import log_odds
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack
 
@@ -87,10 +87,7 @@ def adversarial_patch(
         return {"patch": jax.lax.fori_loop(0, num_steps, one, (start, optimizer.init(start)))[0]}
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
-        if targets is not None and target_label is None:
-            raise ValueError("this patch was trained untargeted; choose a target_label to aim at a class")
-        if targets is None and target_label is not None:
-            targets = jnp.full_like(labels, target_label)
+        targets = learned_targets(targets, target_label, labels)
         return attack_result(apply_fn, variables, images, placed(key, state["patch"], images), labels, targets)
 
     return LearnedAttack(fit, attack)

@@ -6,7 +6,7 @@ import optax
 
 from mgan_jax.attacks.adversarial_patch import patch_loss
 from mgan_jax.attacks.placing import check_patch, draw_places, place
-from mgan_jax.attacks.result import attack_result
+from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import least_squares
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Network, Variables
 
@@ -117,10 +117,7 @@ def adversarial_patch_generator(
         return jax.lax.fori_loop(0, num_steps, one, (players, optimizer.init(players)))[0]
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
-        if targets is not None and target_label is None:
-            raise ValueError("this generator was trained untargeted; choose a target_label to aim at a class")
-        if targets is None and target_label is not None:
-            targets = jnp.full_like(labels, target_label)
+        targets = learned_targets(targets, target_label, labels)
         noise_key, place_key = jax.random.split(key)
         patches = made(noise_key, state["generator"], images.shape[0], images.shape[-1])
         return attack_result(apply_fn, variables, images, placed(place_key, patches, images), labels, targets)

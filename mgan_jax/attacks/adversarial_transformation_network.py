@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.result import attack_result
+from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Network, Variables
 
 FORMS = ("perturbation", "autoencoding")
@@ -161,10 +161,7 @@ def adversarial_transformation_network(
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
         del key
-        if targets is not None and target_label is None:
-            raise ValueError("this network was trained untargeted; choose a target_label to aim at a class")
-        if targets is None and target_label is not None:
-            targets = jnp.full_like(labels, target_label)
+        targets = learned_targets(targets, target_label, labels)
         judged_by = judge if judge is not None else together if several else apply_fn
         return attack_result(judged_by, variables, images, transform(state["generator"], images)[0], labels, targets)
 

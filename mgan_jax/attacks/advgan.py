@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.attacks.result import attack_result
+from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import label_entropy, least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
 from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, GeneratorStep, Network
 
@@ -141,10 +141,7 @@ def advgan(
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
         del key
-        if targets is not None and target_label is None:
-            raise ValueError("this generator was trained untargeted; train one with target_label to aim at a class")
-        if targets is None and target_label is not None:
-            targets = jnp.full_like(labels, target_label)
+        targets = learned_targets(targets, target_label, labels)
         return attack_result(apply_fn, variables, images, perturb(state, images), labels, targets)
 
     return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, attack)

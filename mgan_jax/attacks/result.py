@@ -19,6 +19,22 @@ def rounded(images: Array) -> Array:
     return jnp.round(images * 255) / 255
 
 
+def learned_targets(targets: Array | None, target_label: int | None, labels: Array) -> Array | None:
+    """The targets of an attack that has learned to reach one class, or none: every image's is that class.
+
+    Args:
+      targets: what the attack is given, [B] or None.
+      target_label: the class it was learned for; None: any but the true one.
+      labels: [B].
+
+    Raises:
+      ValueError: targets for what was learned without.
+    """
+    if targets is not None and target_label is None:
+        raise ValueError("this attack was learned untargeted; choose a target_label when building it to aim at a class")
+    return jnp.full_like(labels, target_label) if targets is None and target_label is not None else targets
+
+
 def attack_result(
     apply_fn: ApplyFn,
     variables: Variables,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, project, swept
-from mgan_jax.attacks.result import attack_result
+from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Variables
 
@@ -154,10 +154,7 @@ def universal_perturbation(
 
     def attack(state, key, variables: Variables, images, labels, targets=None) -> AttackResult:
         del key
-        if targets is not None and target_label is None:
-            raise ValueError("this perturbation is learned untargeted; choose a target_label to aim at a class")
-        if targets is None and target_label is not None:
-            targets = jnp.full_like(labels, target_label)
+        targets = learned_targets(targets, target_label, labels)
 
         def one(epsilon, delta):
             return attack_result(
