@@ -5,8 +5,8 @@
     python main.py --config=configs/attacks.py --config.rows=pgd,jsma           two rows of it
 
 A row is `name: {knowledge, arguments}`; `method`, where the name is not the attack's; `targeted`, for random classes to reach;
-`networks` and `attacks`, arguments that are models or other attacks; `fit_images`, training images of an attack that learns;
-`norm` and `epsilon`, where they are not among the arguments. Variants: digits, mnist, smoke.
+`networks`, `optimizers` and `attacks`, arguments that are models, Optax's or other attacks; `fit_images`, training images of an
+attack that learns; `norm` and `epsilon`, where they are not among the arguments. Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -41,15 +41,30 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "evolutionary": row(SCORES, arguments={**linf, "num_queries": 10000}),
         "substitute_model": row(
             LABELS,
+            arguments={"num_rounds": 5, "step_size": 0.2, "period": 1},
             networks={"classifier": {"name": "cnn"}},
-            attacks={"make_attack": {"name": "variance_reduced_gradient", "epsilon": epsilon}},
+            optimizers={"optimizer": {"name": "adam", "learning_rate": 1e-3}},
+            attacks={
+                "make_attack": {
+                    "name": "variance_reduced_gradient",
+                    "epsilon": epsilon,
+                    "num_steps": 20,
+                    "step_size": epsilon / 10,
+                    "scale": 0.5,
+                }
+            },
             epsilon=epsilon,
-            fit_images=150,
+            fit_images=300,
         ),
-        "universal_perturbation": row(arguments=linf, fit_images=min(fit_images, 2000)),
+        "universal_perturbation": row(arguments={**linf, "num_steps": 15 * steps}, fit_images=min(fit_images, 5000)),
         "universal_one_class": row(
             method="universal_perturbation",
             arguments={**linf, "classes": (3,), "collateral_weight": 1.0},
+            fit_images=min(fit_images, 2000),
+        ),
+        "universal_two_classes": row(
+            method="universal_perturbation",
+            arguments={**linf, "classes": (3, 7), "collateral_weight": 1.0},
             fit_images=min(fit_images, 2000),
         ),
         "deepfool": row(norm="l2"),

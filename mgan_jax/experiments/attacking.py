@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from mgan_jax import workdir
 from mgan_jax.build import build, factory
@@ -60,6 +61,9 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     bound = arguments.get("epsilon")
     for argument, model in settings.get("networks", {}).items():
         arguments[argument] = build_model(model, dataset, bound)
+    for argument, other in settings.get("optimizers", {}).items():
+        more = {key: value for key, value in other.items() if key != "name"}
+        arguments[argument] = getattr(optax, other["name"])(**more)
     for argument, other in settings.get("attacks", {}).items():
         more = {key: value for key, value in other.items() if key != "name"}
         arguments[argument] = partial(factory("attacks", other["name"]), **more)
@@ -71,7 +75,8 @@ def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Data
 
     Args:
       settings: `method`, where it is not the row's name; `arguments` of its factory; `networks`, arguments that are models;
-        `attacks`, arguments that are factories of attacks, each with arguments of its own.
+        `optimizers`, arguments that are Optax's; `attacks`, arguments that are factories of attacks; each with arguments of its
+        own.
       name: of the row.
       classifier: the target.
       dataset: whose shapes models take.

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.special import softmax
 
@@ -12,13 +11,12 @@ from mgan_jax import devices, engine, metrics
 from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
-from mgan_jax.experiments.data import correct_images, load_data
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.data import correct_images
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.comparison import print_comparison, write_comparison
 from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
-from mgan_jax.report.terminal import progress
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 
@@ -159,11 +157,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     steps = sweeps.step_rows(run, classifier, variables, test)
     confidence = sweeps.confidence_rows(run, classifier, variables, test)
     results = {
-        "config": config.to_dict(),
-        "seed": run.seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": time.monotonic() - began,
+        **provenance(run, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},
         "rows": rows,
         "worst_cases": worst_cases(own, made),
@@ -188,11 +182,9 @@ def run(config: Any, options: Options) -> int:
     Returns:
       The program's exit status: 3 where a line of the sanity section does not hold, else 0.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
     status = 0
-    with progress(options.progress) as start:
-        for one in each_seed(config, options, start):
+    with opened(config, options, check) as runs:
+        for one in runs:
             results, shown = run_seed(one)
             devices.on_primary(write_seed, one.path, results, shown)
             print_comparison(results)

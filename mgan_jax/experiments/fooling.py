@@ -11,16 +11,14 @@ from scipy.special import softmax
 from mgan_jax import devices, engine, workdir
 from mgan_jax.attacks.fooling import noise, shares
 from mgan_jax.experiments.attacking import build_attack, in_batches
-from mgan_jax.experiments.data import load_data
 from mgan_jax.experiments.networks import check_networks, train_networks
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import wilson
 from mgan_jax.report import results as report_results
 from mgan_jax.report.fooling import print_fooling, write_fooling
-from mgan_jax.report.terminal import progress
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 BATCH = 500
@@ -163,11 +161,7 @@ def run_seed(run: Run) -> tuple[dict, Pictured]:
         for name, (_, network, learned) in networks.items()
     }
     results = {
-        "config": config,
-        "seed": run.seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": time.monotonic() - began,
+        **provenance(run, time.monotonic() - began),
         "networks": [{"name": name, "accuracy": share} for name, share in accuracies.items()],
         "num_test_images": len(run.dataset.test.labels),
         "rows": rows,
@@ -188,11 +182,9 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
     done = []
-    with progress(options.progress) as start:
-        for one in each_seed(config, options, start):
+    with opened(config, options, check) as runs:
+        for one in runs:
             results, pictured = run_seed(one)
             done.append(results)
             devices.on_primary(write_seed, one.path, results, pictured, one.dataset.class_names)

@@ -6,15 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting
 from mgan_jax.experiments.curves import epsilon_rows
-from mgan_jax.experiments.data import load_data, test_images
+from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.measuring import measure
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.populations import training_digests
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
@@ -22,7 +21,7 @@ from mgan_jax.report import results as report_results
 from mgan_jax.report.events import write_events
 from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
 from mgan_jax.report.page import write_report
-from mgan_jax.report.terminal import print_tables, progress
+from mgan_jax.report.terminal import print_tables
 
 THREAT_MODEL = [
     "The attacker knows the target's weights, the mutation operators and their rates, and draws mutants of its own.",
@@ -49,11 +48,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     seconds = (earlier.numbers["seconds"] if earlier else 0.0) + time.monotonic() - began
     workdir.finish_stage(run.path, "clock", {}, {"seconds": seconds})
     results = {
-        "config": config.to_dict(),
-        "seed": run.seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": seconds,
+        **provenance(run, seconds),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(whole.labels)},
         "rows": rows,
         "epsilon_rows": curves,
@@ -114,10 +109,8 @@ def run(config: Any, options: Options) -> dict:
       The results, joined over the seeds.
     """
     config = without_skipped(config)
-    crafting.check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
-    with progress(options.progress) as start:
-        done = [run_seed(one) for one in each_seed(config, options, start)]
+    with opened(config, options, crafting.check) as runs:
+        done = [run_seed(one) for one in runs]
     results, material = done[0]
     if len(options.seeds) > 1:
         results = report_results.mean_and_spread([one for one, _ in done])

@@ -5,7 +5,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mgan_jax import checkpoint, devices, engine, metrics, population, workdir
@@ -13,12 +12,13 @@ from mgan_jax.datasets.split import checked
 from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import load_data, test_images
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.data import test_images
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.tables import difference
-from mgan_jax.report.terminal import number, percent, progress
+from mgan_jax.report.terminal import number, percent
+from mgan_jax.types import Dataset
 
 
 def read_images(
@@ -73,6 +73,17 @@ def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int
     return row
 
 
+def given_images(config: Any, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images that `config.images` names, and their labels where the file has them; raises as `read_images`."""
+    return read_images(config.images, config.array, dataset.image_shape, dataset.num_classes)
+
+
+def check_both(config: Any, dataset: Dataset) -> None:
+    """The configuration and the images; raises ValueError or FileNotFoundError for a mistake in either."""
+    check(config, dataset)
+    given_images(config, dataset)
+
+
 def run(config: Any, options: Options) -> dict:
     """Tests the images of `config.images` against the target's test images; options as in `experiments.options`.
 
@@ -87,15 +98,13 @@ def run(config: Any, options: Options) -> dict:
         raise ValueError(f"this experiment takes one seed, not {list(options.seeds)}")
     path, (seed,) = options.path, options.seeds
     began = time.monotonic()
-    dataset = load_data(config.dataset, options.data_dir, options.seeds[0])
-    check(config, dataset)
-    images, labels = read_images(config.images, config.array, dataset.image_shape, dataset.num_classes)
-    open_run(config, options)
-    reads = {"images": checkpoint.digest([images, [] if labels is None else labels]), "mutation": config.mutation.to_dict()}
-    reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
     rows = []
-    with progress(options.progress) as start:
-        (one,) = each_seed(config, options, start)
+    with opened(config, options, check_both) as runs:
+        (one,) = runs
+        dataset = one.dataset
+        images, labels = given_images(config, dataset)
+        reads = {"images": checkpoint.digest([images, [] if labels is None else labels]), "mutation": config.mutation.to_dict()}
+        reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
         classifier, variables, _ = train_target(one)
         whole = dataset.test
         accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -109,7 +118,7 @@ def run(config: Any, options: Options) -> dict:
             for name, protocol in config.protocols.items()
             for operator in config.testing.operators
         ]
-        update = start("mutation testing", len(pairs), "populations")
+        update = one.start("mutation testing", len(pairs), "populations")
         for done, (operator, protocol) in enumerate(pairs, 1):
             stage = f"testing_{operator}_{protocol.name}"
             read = {**one.reads(), **reads, "operator": operator, "protocol": protocol._asdict()}
@@ -130,11 +139,7 @@ def run(config: Any, options: Options) -> dict:
             rows.append(workdir.load_stage(path, stage).numbers["row"])
             update(done)
     results = {
-        "config": config.to_dict(),
-        "seed": seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": time.monotonic() - began,
+        **provenance(one, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(whole.labels)},
         "rows": rows,
     }

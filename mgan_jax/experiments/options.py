@@ -1,14 +1,19 @@
 """What the command line says beside the configuration, the same for every experiment."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from mgan_jax import workdir
 from mgan_jax.experiments.data import data_digest, load_data
 from mgan_jax.experiments.training import Run
+from mgan_jax.report.results import environment
+from mgan_jax.report.terminal import progress
+from mgan_jax.types import Dataset
 
 
 class Options(NamedTuple):
@@ -31,14 +36,36 @@ class Options(NamedTuple):
     mesh: Mesh | None = None
 
 
-def open_run(config: Any, options: Options) -> None:
-    """Takes the run's folder, and notes the configuration in it; raises as `workdir.open_workdir`."""
+@contextlib.contextmanager
+def opened(config: Any, options: Options, check: Callable[[Any, Dataset], Any]) -> Iterator[Iterator[Run]]:
+    """The run of each seed, one after the other: `with opened(config, options, check) as runs`.
+
+    Mistakes are found first, then the folder is taken, and progress is shown meanwhile.
+
+    Args:
+      config: the whole configuration.
+      options: how it is run.
+      check: `check(config, dataset)` builds what the config names, and raises ValueError where it cannot.
+    """
+    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
     workdir.open_workdir(options.path, {**config.to_dict(), "seeds": list(options.seeds)}, options.overwrite)
+    with progress(options.progress) as start:
+        yield (one_run(config, options, seed, start) for seed in options.seeds)
 
 
-def each_seed(config: Any, options: Options, start: Callable[..., Callable[..., None]]) -> Iterator[Run]:
-    """The run of each seed, its data read; `start` as in `report.terminal.progress`."""
-    for seed in options.seeds:
-        place = options.path if len(options.seeds) == 1 else options.path / f"seed_{seed}"
-        dataset = load_data(config.dataset, options.data_dir, seed)
-        yield Run(config, place, seed, dataset, start, data_digest(dataset), options.mesh)
+def one_run(config: Any, options: Options, seed: int, start: Callable[..., Callable[..., None]]) -> Run:
+    """The run of one seed, its data read; `start` as in `report.terminal.progress`."""
+    path = options.path if len(options.seeds) == 1 else options.path / f"seed_{seed}"
+    dataset = load_data(config.dataset, options.data_dir, seed)
+    return Run(config, path, seed, dataset, start, data_digest(dataset), options.mesh)
+
+
+def provenance(run: Run, seconds: float) -> dict[str, Any]:
+    """What every results.json says of how it came about."""
+    return {
+        "config": run.config.to_dict(),
+        "seed": run.seed,
+        "versions": environment(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": seconds,
+    }

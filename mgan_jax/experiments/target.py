@@ -4,12 +4,10 @@ from typing import Any
 
 from mgan_jax import devices, engine
 from mgan_jax.experiments.crafting import check
-from mgan_jax.experiments.data import load_data
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.options import Options, opened
 from mgan_jax.experiments.training import train_target
 from mgan_jax.report.events import write_events
 from mgan_jax.report.results import write_results
-from mgan_jax.report.terminal import progress
 
 
 def run(config: Any, options: Options) -> list[dict]:
@@ -18,11 +16,9 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       For each seed {name, seed, test_accuracy, num_images, log: [{step, loss, accuracy}]}, also written to target.json.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
     done = []
-    with progress(options.progress) as start:
-        for one in each_seed(config, options, start):
+    with opened(config, options, check) as runs:
+        for one in runs:
             classifier, variables, history = train_target(one)
             images, labels = one.dataset.test
             accuracy = float((engine.predictions(classifier.apply, variables, images) == labels).mean())

@@ -4,22 +4,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import reads
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
-from mgan_jax.experiments.data import load_data, test_images
+from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.destruction import check_transformations, destruction_rows
 from mgan_jax.experiments.learners import check_learners, fitted, flat
 from mgan_jax.experiments.networks import Networks, check_networks, train_networks
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import share, transfer
 from mgan_jax.report import results as report_results
-from mgan_jax.report.terminal import progress
 from mgan_jax.report.transfer import print_transfer, write_transfer
 from mgan_jax.types import Dataset, Split
 
@@ -142,11 +140,7 @@ def run_seed(run: Run) -> dict:
         update(done)
     cells, own = matrix_rows(test, made, decisions)
     return {
-        "config": config.to_dict(),
-        "seed": run.seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": time.monotonic() - began,
+        **provenance(run, time.monotonic() - began),
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
              "seed": networks[name][0].seed if name in networks else run.seed,
@@ -171,11 +165,9 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
     done = []
-    with progress(options.progress) as start:
-        for one in each_seed(config, options, start):
+    with opened(config, options, check) as runs:
+        for one in runs:
             done.append(run_seed(one))
             devices.on_primary(write_seed, one.path, done[-1])
             print_transfer(done[-1])

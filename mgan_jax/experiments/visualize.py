@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.special import softmax
 
@@ -13,14 +12,13 @@ from mgan_jax.build import build
 from mgan_jax.experiments import picturing
 from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack
-from mgan_jax.experiments.data import correct_images, load_data
+from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.networks import check_networks, train_networks
-from mgan_jax.experiments.options import Options, each_seed, open_run
+from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.classifier import first_weights
 from mgan_jax.report import results as report_results
 from mgan_jax.report.learned import Pictured
-from mgan_jax.report.terminal import progress
 from mgan_jax.report.visualize import print_visualize, write_visualize
 from mgan_jax.saliency import smooth_grad
 from mgan_jax.types import Dataset
@@ -83,7 +81,7 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
 
 def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
     """One seed: results, what is shown, and the classes' names."""
-    began, config, dataset = time.monotonic(), run.config, run.dataset
+    began, dataset = time.monotonic(), run.dataset
     networks = train_networks(run)
     update, shown, rows = run.start("pictures", len(networks), "networks"), [], []
     for done, (name, network) in enumerate(networks.items(), 1):
@@ -92,11 +90,7 @@ def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
         rows.append(row)
         update(done)
     results = {
-        "config": config.to_dict(),
-        "seed": run.seed,
-        "versions": report_results.environment(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": time.monotonic() - began,
+        **provenance(run, time.monotonic() - began),
         "rows": rows,
     }
     return results, shown, dataset.class_names
@@ -114,11 +108,9 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    open_run(config, options)
     done = []
-    with progress(options.progress) as start:
-        for one in each_seed(config, options, start):
+    with opened(config, options, check) as runs:
+        for one in runs:
             results, shown, class_names = run_seed(one)
             devices.on_primary(write_seed, one.path, results, shown, class_names)
             done.append(results)
