@@ -50,19 +50,19 @@ def first_largest(values, chosen):
 @pytest.mark.parametrize("size", [1, 10, 4095, 4096, 20011])
 def test_the_largest_are_those_of_top_k(size):
     values = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(jax.random.split(jax.random.key(1), 30))
-    for chosen in {0, 1, size // 20, size // 2, size - 1, size}:
+    for chosen in {1, size // 20, size - 1, size}:
         found = jax.jit(jax.vmap(lambda row, chosen=chosen: draws.largest(row, chosen)))(values)
         np.testing.assert_array_equal(found, [first_largest(row, chosen) for row in np.asarray(values)])
         indices = jax.lax.top_k(values, chosen)[1]
         assert (np.asarray(found).sum(1) == chosen).all() and np.take_along_axis(np.asarray(found), np.asarray(indices), 1).all()
 
 
-@pytest.mark.parametrize("different", [1, 2, 3, 50, 1000, 2**16])
+@pytest.mark.parametrize("different", [1, 3, 1000, 2**16])
 def test_of_equal_draws_the_first_are_chosen(different):
     """Draws of few different values, 0 and the largest possible among them."""
     raw = np.random.default_rng(different).integers(0, different, (4, 5000)) / max(1, different - 1)
     values = np.minimum(np.floor(raw * draws.GRID), draws.GRID - 1).astype(np.float32) / np.float32(draws.GRID)
-    for chosen in (1, 2, 250, 4998, 4999):
+    for chosen in (1, 250, 4999):
         found = jax.jit(jax.vmap(lambda row, chosen=chosen: draws.largest(row, chosen)))(values)
         np.testing.assert_array_equal(found, [first_largest(row, chosen) for row in values])
 
@@ -72,7 +72,7 @@ def test_draws_far_from_uniform_are_no_obstacle():
     values = np.zeros(5000, np.float32)
     values[::100] = np.arange(50) / np.float32(draws.GRID)
     for row in (values, 1 - 1 / np.float32(draws.GRID) - values):
-        for chosen in (1, 30, 49, 60, 4980):
+        for chosen in (1, 49, 4980):
             np.testing.assert_array_equal(draws.largest(jnp.asarray(row), chosen), first_largest(row, chosen))
 
 

@@ -29,7 +29,7 @@ def weight_shuffling(
     check_rate(rate)
 
     def orders(key: Array, chosen: list[Array], fan_ins: list[int], number: int) -> tuple[Array, Array]:
-        """(The chosen neurons [number], counted through all layers; the index [number, most fan_in] each takes its weights from)."""
+        """(Chosen neurons [number], counted through all layers; the index [number, most fan_in] each takes its weights from)."""
         neurons = jnp.flatnonzero(jnp.concatenate(chosen), size=number)
         limits = jnp.asarray(np.repeat(fan_ins, [mask.size for mask in chosen]))[neurons]
         # One sort serves all chosen neurons, whatever their fan-in: rows beyond a neuron's own weights stay last.
