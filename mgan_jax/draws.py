@@ -5,7 +5,6 @@ What a key stands for does not depend on the device: a mutant is its key, so all
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.extend.random
@@ -73,6 +72,11 @@ def quick(keys: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.key_data(keys), impl=THREEFRY)
 
 
+def is_searched(size: int) -> bool:
+    """Whether `largest` searches a threshold among so many draws here."""
+    return jax.default_backend() == "cpu" and size in SEARCHED
+
+
 def largest(draws: Array, chosen: int) -> Array:
     """A mask of the `chosen` largest, of equal ones the first, as `lax.top_k` takes them.
 
@@ -85,9 +89,9 @@ def largest(draws: Array, chosen: int) -> Array:
     size = draws.size
     if chosen in (0, size):
         return jnp.full(size, chosen > 0)
-    if jax.default_backend() != "cpu" or size not in SEARCHED:
+    if not is_searched(size):
         return jnp.zeros(size, bool).at[lax.top_k(draws, chosen)[1]].set(True)
-    return jax.custom_batching.sequential_vmap(partial(_searched, chosen=chosen))(draws)
+    return _searched(draws, chosen)
 
 
 def _searched(draws: Array, chosen: int) -> Array:

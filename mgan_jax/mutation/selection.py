@@ -28,7 +28,9 @@ def check_rate(rate: float) -> None:
 def random_mask(key: Array, size: int, chosen: int) -> Array:
     """A mask [size] with exactly `chosen` True, every such mask equally likely; `key` is consumed."""
     # Ties between uniform draws are frequent in large networks: a threshold alone would not keep the count exact.
-    return draws.largest(jax.random.uniform(key, (size,), jnp.float32), chosen)
+    mask = lambda key: draws.largest(jax.random.uniform(key, (size,), jnp.float32), chosen)  # noqa: E731
+    # A search reads its draws about ten times: one mutant after the other, they stay in a CPU's cache.
+    return (jax.custom_batching.sequential_vmap(mask) if draws.is_searched(size) else mask)(key)
 
 
 def masks(key: Array, sizes: list[int], rate: float, per_layer: bool) -> list[Array]:
