@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mgan_jax import engine
+from mgan_jax import draws, engine
 from mgan_jax.types import ApplyFn, Array, Classifier, Mutation, Variables
 
 BLOCK = 50
@@ -78,7 +78,7 @@ def sample(mutate: Mutation, key: Array, variables: Variables, num_mutants: int)
 @partial(jax.jit, static_argnames="mutate")
 def made(mutate: Mutation, keys: Array, variables: Variables) -> Variables:
     """The mutants of these keys [M], jitted: a tree like `variables`, every leaf with a leading axis M."""
-    return jax.vmap(mutate, in_axes=(0, None))(keys, variables)
+    return jax.vmap(mutate, in_axes=(0, None))(draws.quick(keys), variables)
 
 
 def digests(mutants: Variables) -> tuple[str, ...]:

@@ -52,8 +52,8 @@ class Classifier(NamedTuple):
       init: `init(key) -> variables`.
       apply: `apply(variables, images [B, H, W, C]) -> logits [B, num_classes]`.
       features: `features(variables, images) -> [B, F]`, the last hidden layer.
-      stages: the network as a chain of `(name, stage(variables, x) -> x)`; composing them is `apply`. A stage reads the leaves
-        variables[collection][its name] alone; in between, activations are laid out as the network likes.
+      stages: the network as a chain of `(name, stage(variables, x) -> x)`; composing them is `apply`, to rounding. A stage reads
+        the leaves variables[collection][its name] alone; in between, activations are laid out as the network likes.
       neuronwise: names of stages that, given the kernel [..., K] and bias [K] of K of their neurons, return the outputs of
         these, [K, ...].
     """

@@ -13,6 +13,8 @@ from mgan_jax.types import Array, Classifier, Variables
 
 MOVED = ("batch_last", "batch_first")
 """Names of the first and the last stage, which move the batch axis."""
+MOVED_WITHIN = ("images_first", "images_last")
+"""Names of stages in between that move it where layers are computed with the batch first."""
 
 
 class Chain(nn.Module):
@@ -62,33 +64,49 @@ def initialise(key: Array, module: nn.Module, *inputs: Array) -> Variables:
 
 
 def _neuronwise(layer: Callable[[Array], Array]) -> bool:
-    """Whether each neuron's output depends on its own weights alone; in a residual layer places count."""
-    return isinstance(layer.layer if isinstance(layer, Gated) and not layer.residual else layer, (Conv, Dense))
+    """Whether each neuron's output depends on its own weights alone; in a residual layer places count.
+
+    The neurons are then the first axis of the output.
+    """
+    inner = layer.layer if isinstance(layer, Gated) and not layer.residual else layer
+    return isinstance(inner, Dense) or (isinstance(inner, Conv) and not inner.batch_first)
 
 
-def classifier(layers: dict[str, Callable[[Array], Array]], image_shape: tuple[int, int, int]) -> Classifier:
+def _chain(layers: dict[str, Callable[[Array], Array]]) -> tuple[Chain, Callable[[int, int | None], Callable]]:
+    """The layers as a module, and `piece(first, last)`, the function of some of them."""
+    chain = Chain(tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items()))
+
+    def piece(first: int, last: int | None) -> Callable[[Variables, Array], Array]:
+        return lambda variables, x: chain.apply(variables, x, first, last)
+
+    return chain, piece
+
+
+def classifier(
+    layers: dict[str, Callable[[Array], Array]],
+    image_shape: tuple[int, int, int],
+    staged: dict[str, Callable[[Array], Array]] | None = None,
+) -> Classifier:
     """Turns an ordered chain {name: layer} into a `Classifier`; its features are what the last layer gets.
 
     Args:
       layers: Linen modules, which get their name as parameter name, and plain functions, the batch their last axis; the last
         gives the logits and is named `output`.
       image_shape: (H, W, C).
+      staged: layers of the same parameters that compute the same faster where nothing is differentiated; None: `layers`.
 
     Returns:
-      A `Classifier` of these stages between "batch_last" and "batch_first", which move that axis.
+      A `Classifier` of stages between "batch_last" and "batch_first", which move that axis.
     """
-    layers = {MOVED[0]: swap_batch, **layers, MOVED[1]: swap_batch}
-    chain = Chain(tuple(layer.clone(name=name) if isinstance(layer, nn.Module) else layer for name, layer in layers.items()))
-
-    def piece(first, last):
-        return lambda variables, x: chain.apply(variables, x, first, last)
-
+    ends = {MOVED[0]: swap_batch}, {MOVED[1]: swap_batch}
+    layers, staged = ({**ends[0], **chosen, **ends[1]} for chosen in (layers, staged or layers))
+    (chain, piece), (_, stage) = _chain(layers), _chain(staged)
     return Classifier(
         init=lambda key: initialise(key, chain, jnp.zeros((1, *image_shape))),
         apply=piece(0, None),
         features=lambda variables, x: swap_batch(piece(0, len(layers) - 2)(variables, x)),
-        stages=tuple((name, piece(i, i + 1)) for i, name in enumerate(layers)),
-        neuronwise=tuple(name for name, layer in layers.items() if _neuronwise(layer)),
+        stages=tuple((name, stage(i, i + 1)) for i, name in enumerate(staged)),
+        neuronwise=tuple(name for name, layer in staged.items() if _neuronwise(layer)),
     )
 
 
@@ -102,11 +120,13 @@ def activations(network: Classifier, variables: Variables, images: Array) -> dic
       variables: its.
       images: [B, H, W, C].
     """
-    x, found = images, {}
+    x, found, batch_first = images, {}, True
     for name, stage in network.stages:
         x = stage(variables, x)
-        if name not in (*MOVED, "flatten"):
-            found[name] = swap_batch(x)
+        if name in (*MOVED, *MOVED_WITHIN):
+            batch_first = not batch_first
+        elif name != "flatten":
+            found[name] = x if batch_first else swap_batch(x)
     return found
 
 

@@ -148,6 +148,8 @@ class Conv(nn.Module):
       stride: of both axes.
       padding: "SAME" or "VALID".
       upsample: whether pixels are repeated 2 x 2 first; only for size 3, stride 1 and "SAME".
+      batch_first: XLA's own convolution of [B, H, W, C]; on a CPU the fastest of 32 channels and more where nothing is
+        differentiated.
     """
 
     features: int
@@ -155,12 +157,18 @@ class Conv(nn.Module):
     stride: int = 1
     padding: str = "SAME"
     upsample: bool = False
+    batch_first: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         features = _neurons(self)
-        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, x.shape[0], features))
+        channels = x.shape[-1 if self.batch_first else 0]
+        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, channels, features))
         bias = self.param("bias", nn.initializers.zeros, (features,))
+        if self.batch_first:
+            axes = ("NHWC", "HWIO", "NHWC")
+            y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, self.padding, dimension_numbers=axes)
+            return y + bias[None, None, None]
         y = upsampled_convolution(x, kernel) if self.upsample else convolution(x, kernel, self.stride, self.padding)
         return y + bias[:, None, None, None]
 
@@ -205,6 +213,11 @@ def max_pool(images: Array) -> Array:
     return largest
 
 
+def max_pool_batch_first(images: Array) -> Array:
+    """`max_pool` of [B, H, W, C]; slices as there would be five times slower in this order of the axes."""
+    return lax.reduce_window(images, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
 def flatten(images: Array) -> Array:
     """[C, H, W, B] -> [H W C, B]; features of a pixel stay together, as in images [B, H, W, C] that are flattened."""
     return images.transpose(1, 2, 0, 3).reshape(-1, images.shape[-1])
@@ -229,7 +242,13 @@ class Gated(nn.Module):
     def __call__(self, x: Array) -> Array:
         gate = lambda name, rest: self.variable("structure", name, lambda: jnp.array(rest)).value  # noqa: E731
         activation = gate("activation", True)
-        branch = lambda z: jnp.where(activation, nn.relu(z), z)  # noqa: E731
+
+        def branch(z: Array) -> Array:
+            if getattr(self.layer, "batch_first", False):
+                # XLA fuses convolutions through a maximum, not through a select: three times faster, but another derivative at 0.
+                return jnp.maximum(z, jnp.where(activation, 0.0, -jnp.inf))
+            return jnp.where(activation, nn.relu(z), z)
+
         z = self.layer(x)
         if not self.residual:
             return branch(z)

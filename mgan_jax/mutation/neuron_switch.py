@@ -33,25 +33,20 @@ def neuron_switch(
     """
     check_rate(rate)
 
-    def sources(key: Array, sizes: list[int]) -> list[Array]:
-        """For each layer the index [neurons] from which each neuron takes its weights."""
+    def moves(key: Array, sizes: list[int]) -> list[tuple[Array, Array]]:
+        """For each layer (the neurons that change, those whose weights they take)."""
         order_key, pair_key = jax.random.split(key)
         keys = jax.random.split(order_key, len(sizes))
         orders = [jax.random.permutation(k, size) for k, size in zip(keys, sizes, strict=True)]
         if per_layer:
             lengths = [min(size, count(rate, size, minimum=2)) for size in sizes]
-            return [
-                jnp.arange(size).at[order[:length]].set(jnp.roll(order[:length], -1))
-                for size, order, length in zip(sizes, orders, lengths, strict=True)
-            ]
+            cycles = [order[:length] for order, length in zip(orders, lengths, strict=True)]
+            return [(cycle, jnp.roll(cycle, -1)) for cycle in cycles]
         # Neighbours in a random order are a random matching; the mask says which pairs of it change places.
         chosen = masks(pair_key, [size // 2 for size in sizes], rate, per_layer=False)
-        result = []
-        for size, order, mask in zip(sizes, orders, chosen, strict=True):
-            pairs = order[: 2 * len(mask)].reshape(-1, 2)
-            exchanged = jnp.where(mask[:, None], pairs[:, ::-1], pairs)
-            result.append(jnp.arange(size).at[pairs].set(exchanged))
-        return result
+        pairs = [order[: 2 * len(mask)].reshape(-1, 2) for order, mask in zip(orders, chosen, strict=True)]
+        exchanged = [jnp.where(mask[:, None], pair[:, ::-1], pair) for pair, mask in zip(pairs, chosen, strict=True)]
+        return [(before.ravel(), after.ravel()) for before, after in zip(pairs, exchanged, strict=True)]
 
     def mutate(key: Array, variables: Variables) -> Variables:
         found = layers(variables, include_output, output_layer)
@@ -60,8 +55,8 @@ def neuron_switch(
             raise ValueError(f"NS needs a layer of at least {max(min_neurons, 2)} neurons, and there is none; lower min_neurons")
         sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
         changed = {
-            path: jax.tree.map(lambda leaf, source=source: leaf[..., source], layer(variables, path))
-            for path, source in zip(paths, sources(key, sizes), strict=True)
+            path: jax.tree.map(lambda leaf, to=to, source=source: leaf.at[..., to].set(leaf[..., source]), layer(variables, path))
+            for path, (to, source) in zip(paths, moves(key, sizes), strict=True)
         }
         return replace_layers(variables, changed)
 

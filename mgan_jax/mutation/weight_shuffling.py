@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgan_jax import draws
 from mgan_jax.mutation.selection import check_rate, count, layer, layers, masks, replace_layers
 from mgan_jax.types import Array, Mutation, Variables
 
@@ -27,18 +28,21 @@ def weight_shuffling(
     """
     check_rate(rate)
 
-    def orders(key: Array, chosen: list[Array], fan_ins: list[int], number: int) -> list[Array]:
-        """For each layer the index [fan_in, neurons] from which each weight is taken, in place but for chosen neurons."""
-        sizes, whole = [mask.size for mask in chosen], jnp.concatenate(chosen)
-        limits = jnp.asarray(np.repeat(fan_ins, sizes))[jnp.flatnonzero(whole, size=number)]
+    def orders(key: Array, chosen: list[Array], fan_ins: list[int], number: int) -> tuple[Array, Array]:
+        """(Chosen neurons [number], counted through all layers; the index [number, most fan_in] each takes its weights from)."""
+        neurons = jnp.flatnonzero(jnp.concatenate(chosen), size=number)
+        limits = jnp.asarray(np.repeat(fan_ins, [mask.size for mask in chosen]))[neurons]
         # One sort serves all chosen neurons, whatever their fan-in: rows beyond a neuron's own weights stay last.
         own = jnp.arange(max(fan_ins))[:, None] < limits[None]
-        order = jnp.argsort(jnp.where(own, jax.random.bits(key, own.shape), np.uint32(2**32 - 1)), axis=0)
-        places = jnp.split(jnp.cumsum(whole) - 1, np.cumsum(sizes)[:-1])
-        return [
-            jnp.where(mask[None], order[:fan_in, place], jnp.arange(fan_in)[:, None])
-            for mask, place, fan_in in zip(chosen, places, fan_ins, strict=True)
-        ]
+        return neurons, draws.order(jnp.where(own, jax.random.bits(key, own.shape), np.uint32(2**32 - 1)).T)
+
+    def shuffled(weights: Array, neurons: Array, order: Array) -> Array:
+        """Weights [fan_in, neurons] with those of the neurons of these indices, where they are the layer's, in their order."""
+        fan_in, size = weights.shape
+        inside = (neurons >= 0) & (neurons < size)
+        taken = weights[:, jnp.where(inside, neurons, 0)]
+        taken = jnp.take_along_axis(taken, order[:, :fan_in].T, axis=0, mode="clip")
+        return weights.at[:, jnp.where(inside, neurons, size)].set(taken, mode="drop")
 
     def mutate(key: Array, variables: Variables) -> Variables:
         if not rate:
@@ -49,10 +53,12 @@ def weight_shuffling(
         sizes = [kernel.shape[-1] for kernel in kernels]
         number = sum(count(rate, size) for size in sizes) if per_layer else count(rate, sum(sizes))
         mask_key, order_key = jax.random.split(key)
-        found = orders(order_key, masks(mask_key, sizes, rate, per_layer), [len(weights) for weights in incoming], number)
+        chosen = masks(mask_key, sizes, rate, per_layer)
+        neurons, order = orders(order_key, chosen, [len(weights) for weights in incoming], number)
+        starts = np.cumsum([0, *sizes[:-1]])
         changed = {
-            path: {**layer(variables, path), "kernel": jnp.take_along_axis(weights, order, axis=0).reshape(kernel.shape)}
-            for path, kernel, weights, order in zip(paths, kernels, incoming, found, strict=True)
+            path: {**layer(variables, path), "kernel": shuffled(weights, neurons - start, order).reshape(kernel.shape)}
+            for path, kernel, weights, start in zip(paths, kernels, incoming, starts, strict=True)
         }
         return replace_layers(variables, changed)
 

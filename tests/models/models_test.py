@@ -37,9 +37,20 @@ def test_targets_take_their_shapes_from_the_data_and_stages_compose(name, shape)
     x = images
     for i, (_, stage) in enumerate(model.stages):
         if model.stages[i][0] == "output":
-            np.testing.assert_array_equal(swap_batch(x), model.features(variables, images))
+            np.testing.assert_allclose(swap_batch(x), model.features(variables, images), rtol=1e-5, atol=1e-5)
         x = stage(variables, x)
     np.testing.assert_allclose(x, logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [True, False])
+def test_stages_of_their_own_layout_compute_what_apply_does_whatever_the_gates(activation):
+    model = build("models", "carlini_wagner_cnn", image_shape=(16, 16, 1), num_classes=10)
+    variables = model.init(jax.random.key(0))
+    variables = {**variables, "structure": jax.tree.map(lambda gate: jnp.full_like(gate, activation), variables["structure"])}
+    x = images = jax.random.uniform(jax.random.key(1), (3, 16, 16, 1))
+    for _, stage in model.stages:
+        x = stage(variables, x)
+    np.testing.assert_allclose(x, model.apply(variables, images), rtol=1e-5, atol=1e-5)
 
 
 def test_lenet_is_the_classic_one():
@@ -138,6 +149,15 @@ def test_activations_and_first_weights_are_laid_out_as_images():
     window = images[0, 1:6, 2:7, 0]
     expected = [max(float((window * filters[k, ..., 0]).sum()), 0.0) for k in range(6)]
     np.testing.assert_allclose(found["conv1"][0, 3, 4], expected, atol=1e-5)
+
+
+def test_activations_of_layers_that_have_the_batch_first():
+    model = build("models", "carlini_wagner_cnn", image_shape=(16, 16, 1), num_classes=4)
+    variables = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (3, 16, 16, 1))
+    found = activations(model, variables, images)
+    assert found["conv1"].shape == (3, 14, 14, 32) and found["dense2"].shape == (3, 200)
+    np.testing.assert_allclose(found["output"], model.apply(variables, images), rtol=1e-4, atol=1e-4)
 
 
 def test_a_linear_networks_logits_are_sums_over_its_pictures():

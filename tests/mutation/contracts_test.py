@@ -1,5 +1,7 @@
 """Clauses that hold for every operator; new modules are found by themselves."""
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,38 @@ def test_rate_zero_is_the_identity(name, target):
     _, variables = target
     mutant = build("mutation", name, rate=0.0)(jax.random.key(1), variables)
     assert not any(d.any() for d in jax.tree.leaves(differs(mutant, variables)))
+
+
+MUTANTS = {
+    "gaussian_fuzzing": ("5019f83126fb1531", "8317d7401a3aaaa5"),
+    "weight_shuffling": ("aa435d42f5217ecb", "e0740bbfa2e6a0c7"),
+    "neuron_effect_blocking": ("ff8368d3afc499e0", "ace0b98ee28a6126"),
+    "neuron_activation_inverse": ("326ef155f6d047ac", "e1163f082aadaf9c"),
+    "neuron_switch": ("06b34b6d1fb1d250", "52c3f78c89a1ea13"),
+    "layer_deactivation": ("9b169b94a1d1ae5f",),
+    "layer_addition": ("5cee069d1414ea6f",),
+    "activation_function_removal": ("cfe8beb56e937814",),
+}
+"""Of 20 mutants by share of the network and of each layer, made by top_k, argsort and JAX's own loop over Threefry's rounds."""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_key_stands_for_the_same_mutant_for_ever(name):
+    """Of GF, whose noise a library rounds, the places that change."""
+    leaves, treedef = jax.tree.flatten(jax.eval_shape(cnn((28, 28, 1), 10).init, jax.random.key(0)))
+    starts = np.cumsum([0] + [leaf.size for leaf in leaves])
+    values = [
+        np.zeros(leaf.shape, bool) if leaf.dtype == bool else np.arange(start, start + leaf.size, dtype=leaf.dtype)
+        for start, leaf in zip(starts, leaves, strict=False)
+    ]
+    shaped = [value.reshape(leaf.shape) for value, leaf in zip(values, leaves, strict=True)]
+    variables = jax.tree.unflatten(treedef, shaped)
+    for digest, how in zip(MUTANTS[name], ({"per_layer": False}, {"per_layer": True}), strict=False):
+        mutate = build("mutation", name, rate=0.05, **(how if name in PER_LAYER else {}))
+        mutants = population.sample(mutate, jax.random.key(7), variables, 20)
+        if name == "gaussian_fuzzing":
+            mutants = jax.tree.map(lambda many, one: np.asarray(many != one[None]), mutants, variables)
+        assert hashlib.sha256("".join(population.digests(mutants)).encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("name", NAMES)
