@@ -224,7 +224,7 @@ def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (luminance * (2 * covariance + 9e-4) / (variances + 9e-4)).mean((1, 2, 3))
 
 
-def kept_order(clean_logits: np.ndarray, adversarial_logits: np.ndarray) -> dict[str, float | None]:
+def kept_order(clean_logits: np.ndarray, adversarial_logits: np.ndarray) -> dict[str, float | int | None]:
     """How much of the classes' order survives an attack beside the first place (Baluja & Fischer 2017, section 3).
 
     Only images whose decision changed count. The class they are given now is left out of both orders; the attack that does
@@ -234,22 +234,22 @@ def kept_order(clean_logits: np.ndarray, adversarial_logits: np.ndarray) -> dict
       clean_logits, adversarial_logits: [N, num_classes], logits or probabilities.
 
     Returns:
-      {"second": share of images whose clean decision is now in second place, "third": whose next class of the clean order is
-      in third place, "kendall": mean over images of Kendall's tau-a of the two orders}; None without changed images, and
-      "third" and "kendall" where two classes leave no order.
+      {"num": images whose decision changed, "second": share of them whose clean decision is now in second place, "third": whose
+      next class of the clean order is in third place, "kendall": mean over them of Kendall's tau-a of the two orders}; None
+      without changed images, and "third" and "kendall" where two classes leave no order.
     """
     clean, adversarial = (np.asarray(x, np.float64) for x in (clean_logits, adversarial_logits))
     given = adversarial.argmax(1)
     changed = given != clean.argmax(1)
     number, classes = int(changed.sum()), clean.shape[1]
     if not number:
-        return {"second": None, "third": None, "kendall": None}
+        return {"num": 0, "second": None, "third": None, "kendall": None}
     others = np.arange(classes) != given[changed, None]
     clean, adversarial = (x[changed][others].reshape(number, classes - 1) for x in (clean, adversarial))
     orders = [np.argsort(-x, axis=1, kind="stable") for x in (clean, adversarial)]
     kept = [float((orders[0][:, place] == orders[1][:, place]).mean()) for place in range(min(2, classes - 1))]
     if classes < 3:
-        return {"second": kept[0], "third": None, "kendall": None}
+        return {"num": number, "second": kept[0], "third": None, "kendall": None}
     first, second = np.triu_indices(classes - 1, 1)
     agreement = np.sign(clean[:, first] - clean[:, second]) * np.sign(adversarial[:, first] - adversarial[:, second])
-    return {"second": kept[0], "third": kept[1], "kendall": float(agreement.mean())}
+    return {"num": number, "second": kept[0], "third": kept[1], "kendall": float(agreement.mean())}

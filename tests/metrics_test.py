@@ -118,7 +118,7 @@ def test_kept_order_by_hand_and_by_scipy():
     # Of the first, class 2 is put first and nothing else changes; of the second class 0, then 2 before 3; the third is kept.
     adversarial = np.array([[0.6, 0.3, 0.9, 0.0], [0.9, 0.2, 0.5, 0.4], [1.0, 0.0, 0.0, 0.0]])
     made = metrics.kept_order(clean, adversarial)
-    assert made == {"second": 0.5, "third": 0.5, "kendall": pytest.approx((1 + 1 / 3) / 2)}
+    assert made == {"num": 2, "second": 0.5, "third": 0.5, "kendall": pytest.approx((1 + 1 / 3) / 2)}
     rng = np.random.default_rng(0)
     clean, adversarial = rng.normal(size=(2, 40, 6))
     changed = [n for n in range(40) if clean[n].argmax() != adversarial[n].argmax()]
@@ -127,5 +127,5 @@ def test_kept_order_by_hand_and_by_scipy():
         for n in changed
     ]
     assert metrics.kept_order(clean, adversarial)["kendall"] == pytest.approx(np.mean(taus))
-    assert metrics.kept_order(clean, clean) == {"second": None, "third": None, "kendall": None}
+    assert metrics.kept_order(clean, clean) == {"num": 0, "second": None, "third": None, "kendall": None}
     assert metrics.kept_order(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == {"second": 1.0, "third": None, "kendall": None}

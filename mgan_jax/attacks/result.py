@@ -77,3 +77,16 @@ def attack_result(
         linf=flat.max(-1),
         used=jnp.broadcast_to(jnp.asarray(used, jnp.int32), labels.shape),
     )
+
+
+def success_rate(result: AttackResult) -> Array:
+    """Share of the correctly classified images [B] on which the attack succeeds; NaN where there is none; [K] of a sweep."""
+    return result.success.sum(-1) / result.clean_correct.sum(-1)
+
+
+def robust_accuracy(result: AttackResult) -> Array:
+    """Share of all images [B] that are classified correctly, clean and after the attack; [K] of a sweep.
+
+    Of a targeted attack these are the images that do not get their target.
+    """
+    return (result.clean_correct & ~result.success).mean(-1)

@@ -16,7 +16,7 @@ from mgan_jax.experiments import crafting, reads
 from mgan_jax.experiments.extras import extras
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
-from mgan_jax.types import Array, Attack, AttackResult, Classifier, Dataset, LearnedAttack, Split, Variables
+from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, Dataset, LearnedAttack, Split, Variables
 
 GENERATORS = ("advgan", "mgan")
 
@@ -47,6 +47,11 @@ def build_model(settings: Any, dataset: Dataset, epsilon: float | None = None) -
     return build("models", settings["name"], **{name: v for name, v in facts.items() if name in takes}, **arguments)
 
 
+def inner_attack(name: str, arguments: dict[str, Any], apply_fn: ApplyFn) -> Attack:
+    """An attack on another network than the target, as `build`; what an attack that needs one is given."""
+    return build("attacks", name, apply_fn=apply_fn, **arguments)
+
+
 def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     """The arguments of a row's attack, models and other attacks among them built.
 
@@ -63,10 +68,13 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
         arguments[argument] = build_model(model, dataset, bound)
     for argument, other in settings.get("optimizers", {}).items():
         more = {key: value for key, value in other.items() if key != "name"}
-        arguments[argument] = getattr(optax, other["name"])(**more)
+        try:
+            arguments[argument] = getattr(optax, other["name"])(**more)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"{argument} cannot be made: {error}; choose an optimizer of Optax and its arguments") from None
     for argument, other in settings.get("attacks", {}).items():
         more = {key: value for key, value in other.items() if key != "name"}
-        arguments[argument] = partial(factory("attacks", other["name"]), **more)
+        arguments[argument] = partial(inner_attack, other["name"], more)
     return arguments
 
 

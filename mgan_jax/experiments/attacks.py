@@ -1,5 +1,6 @@
 """All attacks on one target and one fixed set of images: the comparison that MGAN's claim has to be seen in."""
 
+import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, metrics
+from mgan_jax.build import factory
 from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
@@ -26,7 +28,7 @@ def chosen_rows(config: Any) -> list[str]:
     Raises:
       ValueError: it names one that there is not.
     """
-    named = [name.strip() for names in config.rows for name in names.split(",")]
+    named = [name.strip() for names in config.rows for name in str(names).split(",")]
     for name in named:
         if name not in config.attacks:
             raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config.attacks)}")
@@ -45,6 +47,43 @@ def check_attack(config: Any, name: str, classifier: Classifier, dataset: Datase
         build_attack(config.attacks[name], name, classifier, dataset)
 
 
+def bound(settings: Any, name: str) -> tuple[str, float | None]:
+    """Norm and epsilon of a row: of its arguments, of the attack inside, of the section, or the factory's defaults."""
+    parameters = inspect.signature(factory("attacks", settings.get("method", name))).parameters
+    inner = next(iter(settings.get("attacks", {}).values()), {})
+    found = {}
+    for field, default in (("norm", "linf"), ("epsilon", None)):
+        defaults = {field: parameters[field].default} if field in parameters else {}
+        places = (settings.get("arguments", {}), inner, settings, defaults)
+        found[field] = next((place[field] for place in places if field in place), default)
+    return found["norm"], found["epsilon"]
+
+
+def check_row(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:
+    """One row: what it says, and that its attack can be built.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    settings, where = config.attacks[name], f"config.attacks.{name}"
+    if settings.knowledge not in ("white box", "scores", "labels"):
+        raise ValueError(f"{where}.knowledge is {settings.knowledge!r}; choose white box, scores or labels")
+    for field in ("batch_size", "fit_images"):
+        if settings.get(field, 1) < 1:
+            raise ValueError(f"{where}.{field} is {settings[field]}; choose at least 1")
+    inner = next(iter(settings.get("attacks", {}).values()), {})
+    if "epsilon" in settings and settings.epsilon != inner.get("epsilon", settings.epsilon):
+        raise ValueError(f"{where}.epsilon is {settings.epsilon}, that of the attack inside {inner.epsilon}; choose one for both")
+    method = settings.get("method", name)
+    if method in GENERATORS and method != name:
+        raise ValueError(f"{where}.method is {method!r}; choose {method!r} as the row's name, of which there can be one")
+    if name == "mgan" and tuple(settings.trained_on) != ("all",):
+        raise ValueError(
+            f"{where}.trained_on is {tuple(settings.trained_on)}; here MGAN is trained on all operators, choose ('all',)"
+        )
+    check_attack(config, name, classifier, dataset)
+
+
 def check(config: Any, dataset: Dataset) -> None:
     """Builds everything that the config names and runs nothing.
 
@@ -52,51 +91,65 @@ def check(config: Any, dataset: Dataset) -> None:
       ValueError: a mistake in it.
     """
     classifier = build_target(config.target, dataset)
+    for name in ("num_mutants", "num_validation_mutants", "num_images", "num_validation_images"):
+        if config.testing[name] is None or config.testing[name] < 1:
+            raise ValueError(f"config.testing.{name} is {config.testing[name]}; choose at least 1")
     for protocol in config.protocols.values():
         for operator in config.testing.operators:
             check_operator(config, classifier, operator, protocol.rate)
     for name in chosen_rows(config):
-        settings = config.attacks[name]
-        if settings.knowledge not in ("white box", "scores", "labels"):
-            raise ValueError(f"config.attacks.{name}.knowledge is {settings.knowledge!r}; choose white box, scores or labels")
-        check_attack(config, name, classifier, dataset)
-    for name in (*config.curve.attacks, config.curve.steps_of):
-        if name not in config.attacks:
-            raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")
+        check_row(config, name, classifier, dataset)
+    sweeps.check(config, classifier, dataset)
 
 
-def facts(config: Any, name: str, made: Attacked, clean: np.ndarray) -> dict[str, Any]:
+def tried(settings: Any, labels: np.ndarray) -> np.ndarray:
+    """Which images [N] an attack is to fool: not those of the class it aims at, and of some classes only where it names them."""
+    arguments = settings.get("arguments", {})
+    goal, classes = arguments.get("target_label"), arguments.get("classes")
+    chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
+    return chosen if goal is None else chosen & (labels != goal)
+
+
+def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]:
     """What a row says of an attack beside what every attack's row says.
 
     Args:
       config: the whole configuration.
       name: of the row.
       made: what the attack made.
-      clean: the images [N, H, W, C] it was given.
+      test: the images it was given, all classified correctly.
     """
-    settings, count = config.attacks[name], len(clean)
-    arguments, black_box = settings.get("arguments", {}), settings.knowledge != "white box"
-    change = np.abs(made.images - clean).reshape(count, -1)
-    distances = {"l0": (made.images != clean).any(-1).reshape(count, -1).sum(-1), "l1": change.sum(-1),
+    settings, aimed = config.attacks[name], tried(config.attacks[name], test.labels)
+    black_box, generator = settings.knowledge != "white box", settings.get("method", name) in GENERATORS
+    clean, images, won = test.images[aimed], made.images[aimed], made.success[aimed]
+    change = np.abs(images - clean).reshape(len(clean), -1)
+    distances = {"l0": (images != clean).any(-1).reshape(len(clean), -1).sum(-1), "l1": change.sum(-1),
                  "l2": np.sqrt(np.square(change).sum(-1)), "linf": change.max(-1)}  # fmt: skip
-    needed = np.sort(np.where(made.success, made.used, np.inf))
-    reached = {f"used_{share}": needed[max(int(np.ceil(count * share / 100)) - 1, 0)] for share in (50, 90)}
-    generator = settings.get("method", name) in GENERATORS
+    learned = made.numbers["extras"].get("fit_queries")
+    needed = np.sort(np.where(won, made.used[aimed], np.inf))
+    reached = {f"used_{share}": needed[max(int(np.ceil(len(won) * share / 100)) - 1, 0)] for share in (50, 90)}
+    norm, epsilon = ("linf", config.epsilon) if generator else bound(settings, name)
+    targeted = bool(settings.get("targeted", False)) or settings.get("arguments", {}).get("target_label") is not None
     return {
         "method": settings.get("method", name),
         "knowledge": settings.knowledge,
-        "norm": "linf" if generator else settings.get("norm", arguments.get("norm", "linf")),
-        "epsilon": config.epsilon if generator else settings.get("epsilon", arguments.get("epsilon")),
-        "num_images": count,
-        "targeted": bool(settings.get("targeted", False)),
-        "success_rate": float(made.success.mean()),
-        "success_rounded": float(made.success_rounded.mean()),
-        **{f"median_{k}": float(np.median(v[made.success])) if made.success.any() else None for k, v in distances.items()},
-        "ssim": float(metrics.ssim(clean, made.images)[made.success].mean()) if made.success.any() else None,
-        "used": float(made.used.mean()),
-        **{name: float(value) if black_box and np.isfinite(value) else None for name, value in reached.items()},
-        "seconds_per_1000": 1000 * made.numbers["seconds"] / count,
-        **{name: made.numbers[name] for name in ("compile_seconds", "fit_seconds", "out_of_bounds", "not_finite")},
+        "norm": norm,
+        "epsilon": epsilon,
+        "num_images": len(clean),
+        "targeted": targeted,
+        "some_classes": settings.get("arguments", {}).get("classes") is not None,
+        "success_rate": float(won.mean()),
+        "success_rate_ci95": metrics.wilson(int(won.sum()), len(won)),
+        "success_rounded": float(made.success_rounded[aimed].mean()),
+        **{f"median_{k}": float(np.median(v[won])) if won.any() else None for k, v in distances.items()},
+        "mean_l2": float(distances["l2"][won].mean()) if won.any() else None,
+        "ssim": float(metrics.ssim(clean, images)[won].mean()) if won.any() else None,
+        "used": float(made.used[aimed].mean()) if learned is None else None,
+        **{k: float(v) if black_box and learned is None and np.isfinite(v) else None for k, v in reached.items()},
+        "seconds_per_1000": 1000 * made.numbers["seconds"] / len(test.labels),
+        **{field: made.numbers[field] for field in ("compile_seconds", "out_of_bounds", "not_finite")},
+        # A generator's training may have been resumed: its time is not known.
+        "fit_seconds": None if generator else made.numbers["fit_seconds"],
         **made.numbers["extras"],
     }
 
@@ -105,13 +158,13 @@ def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
     """For each norm, epsilon and knowledge the share of images that some attack of that kind flips."""
     groups: dict[tuple, list[str]] = {}
     for name, row in rows.items():
-        if row["epsilon"] is not None and not row["targeted"]:
+        if row["epsilon"] is not None and not row["targeted"] and not row["some_classes"]:
             groups.setdefault((row["norm"], row["epsilon"], row["knowledge"]), []).append(name)
     return [
         {
             "norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names,
             "success_rate": float(np.any([made[name].success for name in names], axis=0).mean()),
-            "robust_accuracy": float(1 - np.any([made[name].success for name in names], axis=0).mean()),
+            "withstand_rate": float(1 - np.any([made[name].success for name in names], axis=0).mean()),
         }
         for (norm, epsilon, knowledge), names in groups.items()
     ]  # fmt: skip
@@ -145,7 +198,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     made, own = {}, {}
     for done, name in enumerate(names, 1):
         made[name] = attacked(run, name, classifier, variables, test)
-        own[name] = facts(config, name, made[name], test.images)
+        own[name] = facts(config, name, made[name], test)
         update(done, success=own[name]["success_rate"])
     alone = attack_testing.attack_rows(run, classifier, variables, test, made)
     alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}

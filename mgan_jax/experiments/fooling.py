@@ -55,6 +55,11 @@ def check(config: Any, dataset: Dataset) -> None:
         if wrong or not values:
             raise ValueError(f"config.quadratic.{name} is {quadratic[name]}; choose classes from 0 to {classes[-1]}, no goal the "
                              "picture's own")  # fmt: skip
+    if not config.confidences or not quadratic.distance_weights or min(quadratic.distance_weights) <= 0:
+        raise ValueError(
+            f"config.confidences is {tuple(config.confidences)}, config.quadratic.distance_weights "
+            f"{tuple(quadratic.distance_weights)}; choose at least one of each, weights above 0"
+        )
     if config.noise.num_images < 1 or quadratic.num_starts < 1:
         counts = f"config.noise.num_images is {config.noise.num_images}, config.quadratic.num_starts {quadratic.num_starts}"
         raise ValueError(f"{counts}; choose at least 1")
@@ -73,27 +78,32 @@ def weighted(config: Any) -> Any:
 def fooling_images(run: Run, name: str, classifier: Classifier, variables: Variables) -> tuple[list[dict], np.ndarray]:
     """Rows of one network, one a form, confidence and class, and an image of each class at the last confidence.
 
-    Every class is aimed at from as many draws of noise; forms share the draws.
+    Every class is aimed at from as many draws of noise; forms share the draws. The form "no step" is the noise itself. An image
+    that is sure enough already is not stepped, and of the start and the step the surer counts.
     """
     config, shape = run.config, run.dataset.image_shape
     classes = np.repeat(np.arange(run.dataset.num_classes, dtype=np.int32), config.noise.num_images)
     key = stream_key(run.seed, "noise", name)
     start = np.asarray(noise(key, (len(classes), *shape), config.noise.mean, config.noise.std))
-    decisions = engine.predictions(classifier.apply, variables, start)
+    before = engine.logits(classifier.apply, variables, start)
     forms = [("one step", config.one_step.arguments.confidence, config.one_step)]
     forms += [("iterated", confidence, changed(config.iterated, confidence=confidence)) for confidence in config.confidences]
-    rows, last = [], start
+    split = Split(start, before.argmax(-1).astype(np.int32))
+    found = [("no step", config.one_step.arguments.confidence, before, np.zeros(len(classes)))]
     for form, confidence, settings in forms:
         attack = build_attack(settings, form, classifier, run.dataset)
-        result, seconds, _ = in_batches(attack, stream_key(run.seed, form), variables, Split(start, decisions), classes, BATCH)
-        reached, hardest = shares(result.logits, classes, confidence)
+        result, _, _ = in_batches(attack, stream_key(run.seed, form), variables, split, classes, BATCH)
+        found.append((form, confidence, result.logits, result.used))
         last = result.adversarial
+    rows = []
+    for form, confidence, logits, used in found:
+        reached, hardest = shares(logits, classes, confidence)
         for label, share in enumerate(np.asarray(reached)):
             count = round(float(share) * config.noise.num_images)
             rows.append({
                 "network": name, "form": form, "confidence": float(confidence), "class": label, "share": float(share),
                 "share_ci95": wilson(count, config.noise.num_images), "num_images": config.noise.num_images,
-                "hardest": label == int(hardest), "steps": float(result.used[classes == label].mean()), "seconds": seconds,
+                "hardest": label == int(hardest), "steps": float(used[classes == label].mean()),
             })  # fmt: skip
     return rows, last.reshape(run.dataset.num_classes, config.noise.num_images, *shape)[:, 0]
 

@@ -7,13 +7,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgan_jax import engine, population, workdir
-from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.metrics import auroc
 from mgan_jax.mutation.mixture import mixture
-from mgan_jax.types import Classifier, Split, Variables
+from mgan_jax.types import Classifier, Dataset, LearnedAttack, Split, Variables
+
+KAPPA_TOLERANCE = 1e-3
 
 
 def changed(settings: Any, **arguments: Any) -> ConfigDict:
@@ -31,11 +33,49 @@ def stage_rows(run: Run, stage: str, reads: dict, make: Any) -> list[dict]:
     return workdir.load_stage(run.path, stage).numbers["rows"]
 
 
+def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
+    """Builds every attack of the sweeps.
+
+    Raises:
+      ValueError: a name that is no row, an attack that learns or takes no such argument, no values, or too few images.
+    """
+    curve, confidence = config.curve, config.confidence
+    for name in (*curve.attacks, curve.steps_of):
+        if name not in config.attacks:
+            raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")
+    if not curve.epsilons:
+        raise ValueError("config.curve.epsilons is empty; choose at least one")
+    swept = [(name, changed(config.attacks[name], epsilon=tuple(curve.epsilons))) for name in curve.attacks]
+    swept += [(curve.steps_of, steps_settings(config, steps)) for steps in curve.steps]
+    swept += [(confidence.attack, confidence_settings(config, kappa)) for kappa in confidence.kappas]
+    for name, settings in swept:
+        if settings.get("method", name) in GENERATORS or isinstance(
+            build_attack(settings, name, classifier, dataset), LearnedAttack
+        ):
+            raise ValueError(f"{name} learns; choose attacks for config.curve and config.confidence that do not")
+    if confidence.kappas and not 1 <= confidence.num_images <= config.testing.num_images:
+        raise ValueError(f"config.confidence.num_images is {confidence.num_images}; choose 1 to {config.testing.num_images}")
+    if confidence.kappas and "qualified" not in config.protocols:
+        raise ValueError("config.confidence takes the protocol 'qualified'; name it in config.protocols, or choose no kappas")
+
+
+def steps_settings(config: Any, steps: int) -> ConfigDict:
+    """The row `config.curve.steps_of` with so many steps."""
+    curve = config.curve
+    return changed(config.attacks[curve.steps_of], num_steps=int(steps), step_size=None, epsilon=curve.steps_epsilon)
+
+
+def confidence_settings(config: Any, kappa: float) -> ConfigDict:
+    """The attack of `config.confidence`, asked for this confidence."""
+    sweep = config.confidence
+    return changed({**sweep, "method": sweep.attack}, **sweep.arguments, confidence=float(kappa))
+
+
 def epsilon_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
     """Success of each attack of `config.curve.attacks` at each of its epsilons, all in one program an attack.
 
     Returns:
-      Rows with attack, epsilon, norm, success_rate, robust_accuracy, num_images.
+      Rows with attack, epsilon, norm, success_rate, withstand_rate, num_images.
     """
     curve, rows = run.config.curve, []
     for name in curve.attacks:
@@ -51,7 +91,7 @@ def epsilon_rows(run: Run, classifier: Classifier, variables: Variables, test: S
             shares = result.success.mean(0)
             return [
                 {"attack": name, "epsilon": float(epsilon), "norm": norm, "num_images": count,
-                 "success_rate": float(share), "robust_accuracy": float(1 - share)}
+                 "success_rate": float(share), "withstand_rate": float(1 - share)}
                 for epsilon, share in zip(curve.epsilons, shares, strict=True)
             ]  # fmt: skip
 
@@ -72,8 +112,7 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
     def make():
         rows = []
         for steps in curve.steps:
-            arguments = {"num_steps": int(steps), "step_size": None, "epsilon": curve.steps_epsilon}
-            settings = changed(run.config.attacks[name], **arguments)
+            settings = steps_settings(run.config, steps)
             attack = build_attack(settings, name, classifier, run.dataset)
             key = stream_key(run.seed, "steps", name)
             result, _, _ = in_batches(attack, key, variables, test, None, settings.get("batch_size", 250))
@@ -88,10 +127,12 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
 def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
     """Label change rate of an attack's images against the confidence kappa that it asks for.
 
-    The mutants are qualified ones of mixed operators; the images the first of the comparison's set.
+    The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count that are
+    flipped by a margin of kappa or more, which is what was asked for.
 
     Returns:
-      Rows with attack, kappa, success_rate, l2, margin, lcr, normal_lcr, auroc, num_adversarial, num_mutants.
+      Rows with attack, kappa, success_rate of any margin and reached_rate, both of num_images; and over the num_adversarial
+      images that reach kappa l2, margin, lcr, normal_lcr, auroc; num_mutants.
     """
     sweep, testing = run.config.confidence, run.config.testing
     if not sweep.kappas:
@@ -113,14 +154,16 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
         flips = lambda x: population.votes(classifier, found, x, **run.how) != decide(x)  # noqa: E731
         normal, rows = flips(images), []
         for kappa in sweep.kappas:
-            settings = changed({**sweep, "method": sweep.attack}, **sweep.arguments, confidence=float(kappa))
+            settings = confidence_settings(run.config, kappa)
             attack = build_attack(settings, sweep.attack, classifier, run.dataset)
             key = stream_key(run.seed, "confidence", sweep.attack)
             result, _, _ = in_batches(attack, key, variables, Split(images, labels), None, sweep.batch_size)
-            won, moved = result.success, flips(result.adversarial)
+            moved = flips(result.adversarial)
             first, second = np.sort(result.logits, -1)[:, [-1, -2]].T
+            won = result.success & (first - second >= kappa - KAPPA_TOLERANCE)
             rows.append({
-                "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(won.mean()),
+                "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(result.success.mean()),
+                "reached_rate": float(won.mean()),
                 "l2": float(result.l2[won].mean()) if won.any() else None,
                 "margin": float((first - second)[won].mean()) if won.any() else None,
                 "lcr": float(moved[:, won].mean()) if won.any() else None,

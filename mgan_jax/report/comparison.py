@@ -28,13 +28,19 @@ def attack_rows(results: dict) -> list[dict]:
     return list(first.values())
 
 
+def named(row: dict) -> str:
+    """An attack's name, with what it aims at; of how many images, where they are not all."""
+    of = f" (n = {row['num_images']})" if row["some_classes"] else ""
+    return row["attack"] + (" (targeted)" if row["targeted"] else "") + of
+
+
 def success_table(results: dict) -> Table:
     """A line an attack: success, distances and cost."""
     heads = ["attack", "knows", "norm", "epsilon", "success %", "8 bits %", "median L0", "L1", "L2", "L-inf", "SSIM", "used",
              "at 50 %", "at 90 %", "s per 1,000", "fit s", "compile s"]  # fmt: skip
     lines = [
         [
-            row["attack"] + (" (targeted)" if row["targeted"] else ""), row["knowledge"], row["norm"],
+            named(row), row["knowledge"], row["norm"],
             "–" if row["epsilon"] is None else f"{row['epsilon']:g}", percent(row["success_rate"]),
             percent(row["success_rounded"]), number(row["median_l0"], 0), number(row["median_l1"], 1), number(row["median_l2"]),
             number(row["median_linf"], 3), number(row["ssim"]), number(row["used"], 0), number(row.get("used_50"), 0),
@@ -62,13 +68,13 @@ def mutation_table(results: dict) -> Table:
 
 
 EXTRAS = {
-    "agreement": "substitute agrees with the target on {:.1%} of the images",
-    "fit_queries": "{:,.0f} labels asked for while learning",
-    "fooling": "fooling rate {:.1%}",
-    "collateral": "{:.1%} of the other classes' labels change too",
-    "order_second": "the clean class comes second in {:.1%}",
-    "order_third": "the next one third in {:.1%}",
-    "order_kendall": "Kendall's tau of the other classes' order {:.2f}",
+    "agreement": "substitute agrees with the target on {agreement:.1%} of these images, which the target gets right",
+    "fit_queries": "{fit_queries:,.0f} labels asked for while learning, none while attacking",
+    "fooling": "fooling rate {fooling:.1%} of n = {num_fooling}",
+    "collateral": "{collateral:.1%} of n = {num_collateral} other classes' labels change too",
+    "order_second": "of n = {order_num} flipped, the clean class comes second in {order_second:.1%}",
+    "order_third": "the next one third in {order_third:.1%}",
+    "order_kendall": "Kendall's tau of the other classes' order {order_kendall:.2f}",
 }
 
 
@@ -76,16 +82,16 @@ def extras_table(results: dict) -> Table:
     """A line an attack that has more to say."""
     lines = []
     for row in attack_rows(results):
-        said = [text.format(row[name]) for name, text in EXTRAS.items() if row.get(name) is not None]
+        said = [text.format(**row) for name, text in EXTRAS.items() if row.get(name) is not None]
         lines += [[row["attack"], "; ".join(said)]] if said else []
     return "Of single attacks", ["attack", ""], lines
 
 
 def worst_table(results: dict) -> Table:
     """A line a norm, epsilon and knowledge: the worst case over its attacks."""
-    heads = ["norm", "epsilon", "knows", "robust accuracy %", "attacks"]
+    heads = ["norm", "epsilon", "knows", "withstand %", "attacks"]
     lines = [
-        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], percent(row["robust_accuracy"]), ", ".join(row["attacks"])]
+        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], percent(row["withstand_rate"]), ", ".join(row["attacks"])]
         for row in results["worst_cases"]
     ]
     return "Worst case", heads, lines
@@ -102,14 +108,14 @@ def sanity_table(results: dict) -> tuple[Table, tuple[int, ...]]:
 
 
 def curve_figure(rows: list[dict]) -> Any:
-    """Robust accuracy against epsilon, a line an attack."""
+    """Share of images that withstand, against epsilon, a line an attack."""
     figure, (axis,) = panels(1, 1, 6.0, 3.2)
     for place, attack in enumerate(dict.fromkeys(row["attack"] for row in rows)):
         own = sorted((row for row in rows if row["attack"] == attack), key=lambda row: row["epsilon"])
-        axis.plot([row["epsilon"] for row in own], [100 * row["robust_accuracy"] for row in own], marker="o", markersize=4,
+        axis.plot([row["epsilon"] for row in own], [100 * row["withstand_rate"] for row in own], marker="o", markersize=4,
                   linewidth=1.7, color=SPARE[place % len(SPARE)], label=attack)  # fmt: skip
     axis.set_xlabel("epsilon", fontsize=9, color=INK)
-    axis.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
+    axis.set_ylabel("images that withstand, %", fontsize=9, color=INK)
     axis.set_ylim(-3, 103)
     legend_above(figure, [axis])
     return figure
@@ -123,12 +129,13 @@ def confidence_figure(rows: list[dict]) -> Any:
     axes[0].plot(kappas, scaled("lcr", 100), marker="o", markersize=4, color=SPARE[1], label="adversarial")
     axes[0].plot(kappas, scaled("normal_lcr", 100), linestyle="--", color="#6b7280", label="the same images clean")
     axes[1].plot(kappas, scaled("l2", 1), marker="o", markersize=4, color=SPARE[1])
-    axes[2].plot(kappas, scaled("success_rate", 100), marker="o", markersize=4, color=SPARE[1])
+    axes[2].plot(kappas, scaled("reached_rate", 100), marker="o", markersize=4, color=SPARE[1], label="flipped by kappa")
+    axes[2].plot(kappas, scaled("success_rate", 100), linestyle="--", color="#6b7280", label="flipped at all")
     axes[2].set_ylim(-3, 103)
-    for axis, title in zip(axes, ("label change rate, %", "mean L2", "success, %"), strict=True):
+    for axis, title in zip(axes, ("label change rate, %", "mean L2", "images, %"), strict=True):
         axis.set_title(title, fontsize=10, fontweight="bold", color=INK)
         axis.set_xlabel("confidence kappa", fontsize=9, color=INK)
-    legend_above(figure, [axes[0]])
+    legend_above(figure, [axes[0], axes[2]])
     return figure
 
 
@@ -138,7 +145,7 @@ def confidence_blocks(rows: list[dict]) -> list[Block]:
         return []
     caption = (
         f"{rows[0]['attack']} asked for a margin of kappa on the logits. Qualified mutants of mixed operators, M = "
-        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips."
+        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that margin."
     )
     return [drawn(confidence_figure(rows), "label change rate against kappa", caption)]
 
@@ -148,7 +155,7 @@ def sentences(results: dict) -> list[str]:
     found = []
     for row in results["worst_cases"]:
         if row["knowledge"] == "white box":
-            share, number_of = percent(row["robust_accuracy"]), len(row["attacks"])
+            share, number_of = percent(row["withstand_rate"]), len(row["attacks"])
             bound = f"White box, {row['norm']} {row['epsilon']:g}"
             which = f"all {number_of} attacks" if number_of > 1 else row["attacks"][0]
             found.append(f"{bound}: {share} % of the images withstand {which}.")
@@ -172,8 +179,9 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
     sanity, broken = sanity_table(results)
     caption = (
         "Success: of these images, recomputed from the returned ones; 8 bits: after rounding to them. Distances: medians over "
-        "successes. Used: gradients an image, for black-box attacks queries; at 50 % (90 %): queries after which so many images "
-        "are flipped. Times on the device above, compilation apart."
+        "successes; SSIM: mean over them. Used: gradients an image, for black-box attacks queries, for AutoAttack both; at 50 % "
+        "(90 %): queries after which so many images are flipped. Times on the device above, compilation apart; generators are "
+        "trained in a loop that resumes and is not timed. Attacks that learn do so on training images."
     )
     mutation, extras = mutation_table(results), extras_table(results)
     sections = [
@@ -181,7 +189,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
             Block(caption, success_table(results), text_columns=3),
             *([Block("Of these images, none of which was learned on.", extras, text_columns=2)] if extras[2] else []),
         ]),
-        Section("Worst case", "An image counts as robust where every attack of the line fails.",
+        Section("Worst case", "An image withstands where every attack of the line fails; clean, all are classified correctly.",
                 [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=3)]
                 if results["worst_cases"] else []),
         Section("What mutation testing sees", "", [
@@ -189,7 +197,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
                   "change rate as a score; SPRT: share the sequential test calls adversarial, and less its false positives.",
                   mutation, text_columns=3)
         ] if mutation[2] else []),
-        Section("Against epsilon", "", [drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon",
+        Section("Against epsilon", "", [drawn(curve_figure(results["curve_rows"]), "images that withstand, against epsilon",
                 f"Of n = {results['curve_rows'][0]['num_images']} images.")] if results["curve_rows"] else []),
         Section("Confidence against mutation testing", "", confidence_blocks(results["confidence_rows"])),
         Section("Images", "", grids),

@@ -161,8 +161,9 @@ def write_fooling(path: Path, results: dict, pictured: Any, class_names: tuple[s
     asked = results["config"]["confidences"][-1]
     sections = [
         Section("Noise that networks are sure of", "", [
-            Block("One step: a single step along the sign of the gradient. Iterated: small steps until the confidence asked for. "
-                  "Steps: mean number.", share_table(results), text_columns=2),
+            Block("No step: the noise itself. One step: a single step along the sign of the gradient, of noise that is not sure "
+                  "enough already. Iterated: small steps until the confidence asked for. Steps: mean number.",
+                  share_table(results), text_columns=2),
             drawn(class_figure(pictured.fooling, class_names), "a fooling image of each class",
                   f"Noise after iterated steps, asked for {percent(asked, 0)} % confidence in the class above each image; the "
                   "first draw of each class.", kind="png"),

@@ -11,6 +11,7 @@ from mgan_jax.attacks.bim import bim
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
+from mgan_jax.attacks.result import robust_accuracy, success_rate
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.linear import linear
@@ -73,6 +74,8 @@ def test_a_sweep_is_the_single_runs(digits):
         for k, epsilon in enumerate(epsilons):
             single = jax.jit(factory(classifier.apply, epsilon))(jax.random.key(0), variables, images, labels)
             assert (np.abs(swept.adversarial[k] - single.adversarial) < 1e-5).mean() > 0.99
+        np.testing.assert_allclose(success_rate(swept), swept.success.sum(1) / swept.clean_correct[0].sum(), rtol=1e-6)
+        np.testing.assert_allclose(robust_accuracy(swept) + swept.success.mean(1), swept.clean_correct[0].mean(), rtol=1e-6)
         assert swept.success[0].sum() == 0 and swept.success[1].sum() < swept.success[2].sum()
 
 

@@ -28,9 +28,10 @@ def config():
 def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_path, capsys):
     results = fooling.run(config, Options(tmp_path / "run"))[0]
     assert results["rows"] == json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert len(results["rows"]) == 3 * 10 and sum(row["hardest"] for row in results["rows"]) == 3
+    assert len(results["rows"]) == 4 * 10 and sum(row["hardest"] for row in results["rows"]) == 4
     shares = {form: [row["share"] for row in results["rows"] if (row["form"], row["confidence"]) == form]
-              for form in (("one step", 0.5), ("iterated", 0.5), ("iterated", 0.99))}  # fmt: skip
+              for form in (("no step", 0.5), ("one step", 0.5), ("iterated", 0.5), ("iterated", 0.99))}  # fmt: skip
+    assert sum(shares["no step", 0.5]) <= sum(shares["one step", 0.5])
     assert sum(shares["iterated", 0.5]) >= sum(shares["iterated", 0.99])
     assert min(shares["iterated", 0.5]) > 0.5
     pictures = [row for row in results["quadratic_rows"] if not row["noise"]]
