@@ -46,6 +46,22 @@ two files compare line by line. A row holds, where they apply (rates are shares 
 soft_label_change_rate, per class", ... `epsilon_rows` has attack, trained_on, epsilon, misclassification, success_rate, lcr,
 normal_lcr, num_images and num_mutants.
 
+A comparison of attacks (`configs/attacks.py`) has in a row also
+
+    method, knowledge      the attack, and what it sees of the target: "white box", "scores" or "labels"
+    num_images             those it is to fool, all classified correctly: not of the class it aims at, where `targeted`, and of
+                           some classes alone, where `some_classes`; success_rate is over these
+    success_rounded        success_rate of the images rounded to 8 bits
+    median_l0, ... median_linf, mean_l2, ssim    over its successes
+    used                   gradients an image, of black-box attacks queries, means; used_50, used_90: queries after which so many
+                           per cent of the images are flipped; fit_queries: labels asked for while learning
+    seconds_per_1000, compile_seconds, fit_seconds    times
+    fooling, collateral    of a universal perturbation: labels changed among num_fooling and num_collateral images
+    order_*                of a transformation network: what survives of the classes' order, of order_num flipped images
+
+and beside the rows `worst_cases`, `curve_rows`, `step_rows`, `confidence_rows` and `sanity`. Transfer, fooling and visualize say in
+their experiments' docstrings what their rows hold.
+
 Over several seeds each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure that is
 null for some seeds is the mean over the others, whose count is `<measure>_n`. Intervals are left out, histograms are summed.
 """
