@@ -88,6 +88,8 @@ def adversarial_patch(
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
         targets = learned_targets(targets, target_label, labels)
-        return attack_result(apply_fn, variables, images, placed(key, state["patch"], images), labels, targets)
+        # Interpolating between ones can round to a little more.
+        adversarial = jnp.clip(placed(key, state["patch"], images), 0.0, 1.0)
+        return attack_result(apply_fn, variables, images, adversarial, labels, targets)
 
     return LearnedAttack(fit, attack)

@@ -120,6 +120,8 @@ def adversarial_patch_generator(
         targets = learned_targets(targets, target_label, labels)
         noise_key, place_key = jax.random.split(key)
         patches = made(noise_key, state["generator"], images.shape[0], images.shape[-1])
-        return attack_result(apply_fn, variables, images, placed(place_key, patches, images), labels, targets)
+        # Interpolating between ones can round to a little more.
+        adversarial = jnp.clip(placed(place_key, patches, images), 0.0, 1.0)
+        return attack_result(apply_fn, variables, images, adversarial, labels, targets)
 
     return LearnedAttack(fit, attack)

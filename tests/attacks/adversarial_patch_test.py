@@ -71,6 +71,14 @@ def test_patches_lie_within_the_image_everywhere_and_cover_their_share(shape):
     assert side_of(0.25, "square", (8, 8, 1)) == 4 and side_of(np.pi / 16, "round", (8, 8, 1)) == pytest.approx(4)
 
 
+def test_a_white_patch_is_nowhere_brighter_than_white():
+    flat = lambda variables, images: images.reshape(len(images), -1)[:, :2]  # noqa: E731
+    attack, images = adversarial_patch(flat).attack, jnp.zeros((64, 28, 28, 1))
+    state = {"patch": jnp.ones((10, 10, 1))}
+    result = jax.jit(attack)(state, jax.random.key(0), {}, images, jnp.zeros(64, jnp.int32))
+    assert result.adversarial.max() == 1
+
+
 def test_the_gradient_of_a_patch_is_spread_over_what_it_covers():
     images = jnp.zeros((2, 9, 9, 1))
     places = draw_places(jax.random.key(0), 2, (9, 9, 1), (0.3, 0.3), "round", 90.0)
