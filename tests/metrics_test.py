@@ -128,4 +128,6 @@ def test_kept_order_by_hand_and_by_scipy():
     ]
     assert metrics.kept_order(clean, adversarial)["kendall"] == pytest.approx(np.mean(taus))
     assert metrics.kept_order(clean, clean) == {"num": 0, "second": None, "third": None, "kendall": None}
-    assert metrics.kept_order(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == {"second": 1.0, "third": None, "kendall": None}
+    assert metrics.kept_order(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == {
+        "num": 1, "second": 1.0, "third": None, "kendall": None,
+    }  # fmt: skip
