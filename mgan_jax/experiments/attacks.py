@@ -122,12 +122,13 @@ def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]
     settings, aimed = config.attacks[name], tried(config.attacks[name], test.labels)
     black_box, generator = settings.knowledge != "white box", settings.get("method", name) in GENERATORS
     clean, images, won = test.images[aimed], made.images[aimed], made.success[aimed]
-    change = np.abs(images - clean).reshape(len(clean), -1)
-    distances = {"l0": (images != clean).any(-1).reshape(len(clean), -1).sum(-1), "l1": change.sum(-1),
-                 "l2": np.sqrt(np.square(change).sum(-1)), "linf": change.max(-1)}  # fmt: skip
+    change = np.abs(images - clean)
+    distances = {"l0": (change > 0).any(-1).sum((1, 2)), "l1": change.sum((1, 2, 3)),
+                 "l2": np.sqrt(np.square(change).sum((1, 2, 3))), "linf": change.max((1, 2, 3))}  # fmt: skip
     learned = made.numbers["extras"].get("fit_queries")
     needed = np.sort(np.where(won, made.used[aimed], np.inf))
-    reached = {f"used_{share}": needed[max(int(np.ceil(len(won) * share / 100)) - 1, 0)] for share in (50, 90)}
+    last = lambda share: max(int(np.ceil(len(won) * share / 100)) - 1, 0)  # noqa: E731
+    reached = {f"used_{share}": needed[last(share)] if len(won) else np.inf for share in (50, 90)}
     norm, epsilon = ("linf", config.epsilon) if generator else bound(settings, name)
     targeted = bool(settings.get("targeted", False)) or settings.get("arguments", {}).get("target_label") is not None
     return {
@@ -138,13 +139,14 @@ def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]
         "num_images": len(clean),
         "targeted": targeted,
         "some_classes": settings.get("arguments", {}).get("classes") is not None,
-        "success_rate": float(won.mean()),
+        # A network that never answers a class leaves none of its images to be fooled.
+        "success_rate": float(won.mean()) if len(won) else None,
         "success_rate_ci95": metrics.wilson(int(won.sum()), len(won)),
-        "success_rounded": float(made.success_rounded[aimed].mean()),
+        "success_rounded": float(made.success_rounded[aimed].mean()) if len(won) else None,
         **{f"median_{k}": float(np.median(v[won])) if won.any() else None for k, v in distances.items()},
         "mean_l2": float(distances["l2"][won].mean()) if won.any() else None,
         "ssim": float(metrics.ssim(clean, images)[won].mean()) if won.any() else None,
-        "used": float(made.used[aimed].mean()) if learned is None else None,
+        "used": float(made.used[aimed].mean()) if learned is None and len(won) else None,
         **{k: float(v) if black_box and learned is None and np.isfinite(v) else None for k, v in reached.items()},
         "seconds_per_1000": 1000 * made.numbers["seconds"] / len(test.labels),
         **{field: made.numbers[field] for field in ("compile_seconds", "out_of_bounds", "not_finite")},
@@ -199,7 +201,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     for done, name in enumerate(names, 1):
         made[name] = attacked(run, name, classifier, variables, test)
         own[name] = facts(config, name, made[name], test)
-        update(done, success=own[name]["success_rate"])
+        update(done, success=own[name]["success_rate"] or 0.0)
     alone = attack_testing.attack_rows(run, classifier, variables, test, made)
     alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}
     pairs = len(config.protocols) * len(config.testing.operators)

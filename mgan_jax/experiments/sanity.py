@@ -77,6 +77,7 @@ def knowledge_lines(rows: list[dict]) -> list[dict]:
     bounds = dict.fromkeys((row["norm"], row["epsilon"]) for row in rows if row.get("epsilon") is not None)
     for norm, epsilon in bounds:
         own = [row for row in rows if (row["norm"], row["epsilon"]) == (norm, epsilon) and not row["targeted"]]
+        own = [row for row in own if row["success_rate"] is not None]
         white = [row for row in own if row["method"] in ITERATED]
         black = [row for row in own if row["knowledge"] != "white box"]
         if white and black:

@@ -94,6 +94,12 @@ def test_norm_and_bound_are_those_of_the_attack():
     assert bound(rows.pgd, "pgd") == ("linf", 0.3)
 
 
+def test_an_attack_on_a_class_without_images_has_no_rates(config):
+    images = np.zeros((4, 2, 2, 1))
+    row = facts(config, "universal_one_class", made(np.zeros(4, bool), images=images), Split(images, np.array([0, 1, 2, 4])))
+    assert row["num_images"] == 0 and row["success_rate"] is None and row["median_l2"] is None and row["used_50"] is None
+
+
 def test_an_attack_on_one_class_is_not_asked_to_reach_it_from_itself():
     labels = np.arange(10)
     assert tried({"arguments": {"target_label": 3}}, labels).sum() == 9
