@@ -1,7 +1,7 @@
 """Noise that networks are sure of, and pictures that people read as one class and a network as another.
 
     python main.py --config=configs/fooling.py                                  scikit-learn's digits, a minute on 2 cores
-    python main.py --config=configs/fooling.py:mnist --data_dir=FOLDER          MNIST, 6 minutes on 2 cores
+    python main.py --config=configs/fooling.py:mnist --data_dir=FOLDER          MNIST, minutes on 2 cores
 
 Goodfellow et al. 2015 (arXiv:1412.6572), rubbish class examples: one gradient-sign step from Gaussian noise, and the iterated
 form of Nguyen et al. 2015 (arXiv:1412.1897). The quadratic cost 1/2 ||y_goal - y(x)||^2 + lambda ||x - x_target||^2, a curve

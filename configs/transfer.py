@@ -1,7 +1,7 @@
 """Transfer: do images made against one network fool others, and do they survive noise, rotation, blur and rounding on the way?
 
     python main.py --config=configs/transfer.py                                  scikit-learn's digits, 2 minutes on 2 cores
-    python main.py --config=configs/transfer.py:mnist --data_dir=FOLDER          MNIST, ten minutes on 2 cores
+    python main.py --config=configs/transfer.py:mnist --data_dir=FOLDER          MNIST, 15 minutes on a shared core
     python main.py --config=configs/transfer.py --config.attacks.pgd.arguments.epsilon=0.1
 
 Papernot, McDaniel and Goodfellow 2016 (arXiv:1605.07277): between techniques; Kurakin, Goodfellow and Bengio 2017
