@@ -169,6 +169,35 @@ class Detector(NamedTuple):
     score: Callable[..., Array]
 
 
+class Train(Protocol):
+    """Minimises a loss: what a detector or defense that learns is given, so that its training can be watched, saved and resumed.
+
+    `train(key, name, params, loss, data) -> params`, on the host, not under `jax.jit`. `loss(params, key, step, *batch) ->
+    (scalar, metrics)` is differentiated in its first argument, `metrics` is a dict of scalars to be logged; `data` is a tuple of
+    arrays [N, ...], of which each batch holds the same rows. `name` tells the trainings of one method apart.
+    """
+
+    def __call__(self, key: Array, name: str, params: Any, loss: Callable[..., Any], data: tuple) -> Any: ...
+
+
+class Defense(NamedTuple):
+    """A defense: the defended classifier is again an `ApplyFn`, so that an attack on it is plain composition.
+
+    Attributes:
+      fit: `fit(key, variables, images, labels) -> state`, a tree of arrays, on the host; what the defense draws at random lies in
+        it, as arrays.
+      apply: `apply({'target': variables, 'defense': state}, images [B, H, W, C]) -> logits [B, num_classes]`. Where it has no
+        useful derivative it is given that of a stand-in (backward pass differentiable approximation, Athalye et al. 2018,
+        arXiv:1802.00420), said in the factory: an attack on `apply` is then an adaptive one.
+      purify: for those that change the image before the target sees it: `purify(variables, images) -> [B, H, W, C]`, of the same
+        variables; else None.
+    """
+
+    fit: Callable[..., Any]
+    apply: ApplyFn
+    purify: Callable[..., Array] | None = None
+
+
 class TrainState(NamedTuple):
     """Everything a resumed training needs besides the seed; arrays only.
 

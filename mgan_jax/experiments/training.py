@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from mgan_jax import checkpoint, devices, mutation, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
-from mgan_jax.training import gan, loop, target
-from mgan_jax.types import Classifier, Dataset, GenerativeAttack, Mutation, Variables
+from mgan_jax.training import gan, loop, minimise, target
+from mgan_jax.types import Array, Classifier, Dataset, GenerativeAttack, Mutation, Train, Variables
 
 SECONDS_BETWEEN_SAVES = 15.0
 
@@ -58,6 +58,7 @@ def train(
     settings: Any,
     total_steps: int,
     reads: dict[str, Any],
+    data: tuple | None = None,
 ) -> loop.Progress:
     """Runs a training to its end, from its newest checkpoint if there is one.
 
@@ -69,6 +70,7 @@ def train(
       settings: `batch_size` and `chunk_size`.
       total_steps: a multiple of the chunk size.
       reads: what it reads of the configuration.
+      data: arrays [N, ...]; None: the training images and labels.
 
     Raises:
       workdir.WorkdirMismatch: it was begun with another configuration.
@@ -106,14 +108,14 @@ def train(
             save(progress)
             saved_at = time.monotonic()
 
-    images, labels = run.dataset.train
+    data = tuple(run.dataset.train) if data is None else data
     try:
         done = loop.run(
-            loop.make_chunk(train_step, (images, labels), run.mesh),
+            loop.make_chunk(train_step, data, run.mesh),
             progress,
             stream_key(run.seed, name, "steps"),
             run.seed,
-            len(images),
+            len(data[0]),
             settings.batch_size,
             total_steps,
             settings.chunk_size,
@@ -124,6 +126,27 @@ def train(
         where = f"the last good checkpoint is {folder / str(last)}" if last is not None else "nothing was saved before"
         raise FloatingPointError(f"training of {name}: {error}; {where}; try a smaller learning rate") from None
     return done._replace(state=devices.local(done.state))
+
+
+def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train:
+    """A `Train` that can be watched, stopped and continued.
+
+    Args:
+      run: the seed.
+      stage: name of what learns; its trainings are stages whose names begin with it.
+      settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`, and `weight_decay` where it is not 0.
+      reads: as in `train`.
+    """
+
+    def minimised(key: Array, name: str, params: Any, loss: Callable[..., Any], data: tuple) -> Any:
+        # Steps draw from the stage's own key, as those of every training do: it is not kept in a checkpoint.
+        del key
+        steps = loop.num_steps(settings.epochs, len(data[0]), settings.batch_size, settings.chunk_size)
+        transform = target.optimizer(settings.learning_rate, steps, settings.get("weight_decay", 0.0))
+        step, fresh = minimise.make_train_step(loss, transform), lambda: minimise.init_state(params, transform)
+        return train(run, f"{stage}_{name}", fresh, step, settings, steps, reads, data).state.params
+
+    return minimised
 
 
 def build_target(config: Any, dataset: Dataset) -> Classifier:

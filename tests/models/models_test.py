@@ -27,7 +27,7 @@ SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["linear", "mlp", "lenet", "cnn", "carlini_wagner_cnn"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "lenet", "cnn", "carlini_wagner_cnn", "strided_cnn"])
 def test_targets_take_their_shapes_from_the_data_and_stages_compose(name, shape):
     model = build("models", name, image_shape=shape, num_classes=10)
     variables = model.init(jax.random.key(0))

@@ -1,0 +1,1 @@
+"""Defenses: `NamedTuple(fit, apply, purify)`; the defended classifier is again an `ApplyFn`."""

@@ -1,0 +1,32 @@
+"""What defenses share that change the image before the target sees it."""
+
+from collections.abc import Callable
+
+import jax
+
+from mgan_jax.types import ApplyFn, Array, Defense, Variables
+
+
+def straight_through(images: Array, changed: Array) -> Array:
+    """`changed` [B, H, W, C], with the identity's derivative in `images` (Bengio et al. 2013, arXiv:1308.3432)."""
+    return images + jax.lax.stop_gradient(changed - images)
+
+
+def purifying(
+    apply_fn: ApplyFn, fit: Callable[..., Variables], purify: Callable[[Variables, Array], Array], differentiable: bool = False
+) -> Defense:
+    """A `Defense` that classifies purified images.
+
+    Args:
+      apply_fn: the target.
+      fit: of the defense.
+      purify: `purify({'target': ..., 'defense': ...}, images [B, H, W, C]) -> [B, H, W, C]` in [0, 1].
+      differentiable: whether attacks get the derivative of `purify`; else that of the identity, of which purification is meant to
+        be an approximation (BPDA, Athalye et al. 2018, arXiv:1802.00420, section 4.1.1).
+    """
+
+    def apply(variables: Variables, images: Array) -> Array:
+        changed = purify(variables, images)
+        return apply_fn(variables["target"], changed if differentiable else straight_through(images, changed))
+
+    return Defense(fit, apply, purify)
