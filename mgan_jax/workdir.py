@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,6 +182,25 @@ def _finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, __stage__=np.frombuffer(text.encode(), np.uint8), **arrays)
     write(stage_path(path, name), buffer.getvalue())
+
+
+def stage(path: Path, name: str, reads: dict, make: Callable[[], tuple[dict, dict]]) -> Stage:
+    """The results of a stage: those that are there, else what `make` gives, which is then kept.
+
+    Args:
+      path, name, reads: as in `claim`.
+      make: gives the arrays and numbers of `finish_stage`.
+
+    Raises:
+      WorkdirMismatch: those that are there were made from something else.
+      CorruptCheckpoint: the file is damaged.
+    """
+    claim(path, name, reads, stage_path(path, name))
+    done = load_stage(path, name)
+    if done is None:
+        finish_stage(path, name, *make())
+        done = load_stage(path, name)
+    return done
 
 
 def load_stage(path: Path, name: str) -> Stage | None:

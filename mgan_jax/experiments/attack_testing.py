@@ -44,13 +44,13 @@ def tested_rows(
                 return found, population.votes(classifier, found.found, clean.images, **run.how)
 
             for name, one in made.items():
-                stage = f"testing_{operator}_{protocol.name}_{name}"
-                read = reads.of_rows(run, {(name, None), ("mgan", None)}, [protocol.name])
-                workdir.claim(run.path, stage, {**read, "operator": operator}, workdir.stage_path(run.path, stage))
-                if workdir.load_stage(run.path, stage) is None:
-                    row = tested_row(run, classifier, variables, test, clean, one, *population_of())
-                    workdir.finish_stage(run.path, stage, {}, {"row": row})
-                rows.append({"attack": name, **workdir.load_stage(run.path, stage).numbers["row"]})
+                read = {**reads.of_rows(run, {(name, None), ("mgan", None)}, [protocol.name]), "operator": operator}
+
+                def make(one: Attacked = one, population_of: Callable = population_of) -> tuple[dict, dict]:
+                    return {}, {"row": tested_row(run, classifier, variables, test, clean, one, *population_of())}
+
+                stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}_{name}", read, make)
+                rows.append({"attack": name, **stored.numbers["row"]})
                 update(len(rows))
     return rows
 

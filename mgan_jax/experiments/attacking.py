@@ -146,12 +146,8 @@ def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, 
       classifier, variables: the target.
       test: the images, all classified correctly.
     """
-    stage = f"attack_{name}"
-    workdir.claim(run.path, stage, reads.of_images(run, name), workdir.stage_path(run.path, stage))
-    done = workdir.load_stage(run.path, stage)
-    if done is None:
-        workdir.finish_stage(run.path, stage, *run_attack(run, name, classifier, variables, test))
-        done = workdir.load_stage(run.path, stage)
+    make = partial(run_attack, run, name, classifier, variables, test)
+    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, name), make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
 

@@ -22,17 +22,17 @@ from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 
-def chosen_rows(config: Any) -> list[str]:
-    """Names of the rows to run: those of `config.rows`, names or names with commas between them, or all.
+def chosen_rows(config: Any, section: str = "attacks") -> list[str]:
+    """Names of the rows of a section to run: those of `config.rows`, names or names with commas between them, or all.
 
     Raises:
       ValueError: it names one that there is not.
     """
     named = [name.strip() for names in config.rows for name in str(names).split(",")]
     for name in named:
-        if name not in config.attacks:
-            raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config.attacks)}")
-    return [name for name in config.attacks if not named or name in named]
+        if name not in config[section]:
+            raise ValueError(f"config.rows names {name!r}; choose from {', '.join(config[section])}")
+    return [name for name in config[section] if not named or name in named]
 
 
 def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:

@@ -165,12 +165,8 @@ def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
 
 def crafted(run: Run, name: str, section: str, craft: Callable[[], np.ndarray]) -> np.ndarray:
     """Adversarial images of a finished stage, or those that `craft` makes, which are then kept."""
-    stage = f"attack_{name}"
-    workdir.claim(run.path, stage, reads.of_images(run, section), workdir.stage_path(run.path, stage))
-    done = workdir.load_stage(run.path, stage)
-    if done is None:
-        workdir.finish_stage(run.path, stage, {"adversarial": craft()}, {})
-        done = workdir.load_stage(run.path, stage)
+    make = lambda: ({"adversarial": craft()}, {})  # noqa: E731
+    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, section), make)
     return done.arrays["adversarial"]
 
 

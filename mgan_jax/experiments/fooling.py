@@ -140,11 +140,12 @@ def quadratic_pictures(run: Run, classifier: Classifier, variables: Variables) -
 
 def stage(run: Run, name: str, reads: dict, make: Any) -> workdir.Stage:
     """A finished stage, or that of the rows and arrays which `make()` gives, which are then kept."""
-    workdir.claim(run.path, name, {**run.reads(), **reads}, workdir.stage_path(run.path, name))
-    if workdir.load_stage(run.path, name) is None:
+
+    def turned() -> tuple[dict, dict]:
         rows, arrays = make()
-        workdir.finish_stage(run.path, name, arrays, {"rows": rows})
-    return workdir.load_stage(run.path, name)
+        return arrays, {"rows": rows}
+
+    return workdir.stage(run.path, name, {**run.reads(), **reads}, turned)
 
 
 def run_seed(run: Run) -> tuple[dict, Pictured]:

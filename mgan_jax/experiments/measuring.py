@@ -1,5 +1,6 @@
 """Mutation testing of all attacks of a run: the rows of its tables."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,9 @@ def measure(
     update = run.start("mutation testing", len(pairs), "populations")
     rates = {}
     for done, (operator, protocol) in enumerate(pairs, 1):
-        stage = f"testing_{operator}_{protocol.name}"
         read = {**reads.of_rows(run, made, [protocol.name]), "operator": operator}
-        workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
-        stored = workdir.load_stage(run.path, stage)
-        if stored is None:
-            stored = test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained)
-            workdir.finish_stage(run.path, stage, *stored)
-            stored = workdir.load_stage(run.path, stage)
+        make = partial(test_population, run, classifier, variables, test, clean, subjects, operator, protocol, trained)
+        stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}", read, make)
         arguments = run.config.mutation.get(mutation.OPERATORS[operator], {})
         neurons = {name: arguments[name] for name in ("per_layer", "include_output") if name in arguments}
         rows += [{**attacks[tuple(row["key"])], **neurons, **row["row"]} for row in stored.numbers["rows"]]

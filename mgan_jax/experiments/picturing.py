@@ -40,11 +40,7 @@ class Subject(NamedTuple):
 
 def kept(subject: Subject, name: str, read: dict[str, Any], make: Callable[[], tuple[dict, dict]]) -> workdir.Stage:
     """The stage `name` of a network: what was kept, or arrays and numbers that `make()` gives, which are then kept."""
-    path = subject.run.path
-    workdir.claim(path, name, {**reads.of_images(subject.run, subject.attack), **read}, workdir.stage_path(path, name))
-    if workdir.load_stage(path, name) is None:
-        workdir.finish_stage(path, name, *make())
-    return workdir.load_stage(path, name)
+    return workdir.stage(subject.run.path, name, {**reads.of_images(subject.run, subject.attack), **read}, make)
 
 
 def chosen(subject: Subject, count: int) -> np.ndarray:

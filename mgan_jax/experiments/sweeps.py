@@ -27,10 +27,7 @@ def changed(settings: Any, **arguments: Any) -> ConfigDict:
 
 def stage_rows(run: Run, stage: str, reads: dict, make: Any) -> list[dict]:
     """Rows of a finished stage, or those that `make()` gives, which are then kept."""
-    workdir.claim(run.path, stage, reads, workdir.stage_path(run.path, stage))
-    if workdir.load_stage(run.path, stage) is None:
-        workdir.finish_stage(run.path, stage, {}, {"rows": make()})
-    return workdir.load_stage(run.path, stage).numbers["rows"]
+    return workdir.stage(run.path, stage, reads, lambda: ({}, {"rows": make()})).numbers["rows"]
 
 
 def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:

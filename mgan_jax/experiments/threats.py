@@ -142,10 +142,7 @@ def threat_rows(run: Run, classifier: Classifier, variables: Variables, test: Sp
     if "threats" not in run.config:
         return []
     made = {key: images for key, images in made.items() if key[0] in run.config.threats.attacks and key[1] in (None, "all")}
-    workdir.claim(run.path, "adapting", reads.of_rows(run, made, ["qualified"]), workdir.stage_path(run.path, "adapting"))
-    stored = workdir.load_stage(run.path, "adapting")
-    if stored is None:
-        workdir.finish_stage(run.path, "adapting", {}, {"rows": adapting_detectors(run, classifier, variables, test, made)})
-        stored = workdir.load_stage(run.path, "adapting")
+    make = lambda: ({}, {"rows": adapting_detectors(run, classifier, variables, test, made)})  # noqa: E731
+    stored = workdir.stage(run.path, "adapting", reads.of_rows(run, made, ["qualified"]), make)
     rows = changed_rates(run, classifier, variables, test, made)
     return rows + changed_targets(run, test, made) + stored.numbers["rows"]

@@ -1,7 +1,8 @@
 """Trainings of an experiment: built from the config, resumed from their checkpoints, shown while they run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Run(NamedTuple):
       start: `start(name, total, unit) -> update(done, **numbers)`, the progress display.
       data: digest of the data set.
       mesh: devices that share the work; None: one.
+      beside: what its stages read beside the target's training, such as the defense of a defended target.
     """
 
     config: Any
@@ -38,6 +40,7 @@ class Run(NamedTuple):
     start: Callable[..., Callable[..., None]]
     data: str = ""
     mesh: Mesh | None = None
+    beside: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def how(self) -> dict[str, Any]:
@@ -47,7 +50,8 @@ class Run(NamedTuple):
     def reads(self) -> dict[str, Any]:
         """What every stage reads, the target's training first of all."""
         config = self.config.to_dict()
-        return {"seed": self.seed, "data": self.data, "dataset": config["dataset"], "target": config["target"]}
+        own = {"seed": self.seed, "data": self.data, "dataset": config["dataset"], "target": config["target"]}
+        return {**own, **self.beside}
 
 
 def train(

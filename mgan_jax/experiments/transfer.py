@@ -53,17 +53,15 @@ def learner_decisions(run: Run, networks: Networks, name: str, images: dict[str,
       name: as in `config.learners`.
       images: {set: [N, H, W, C]}.
     """
-    stage, arguments, num_train = f"learner_{name}", run.config.learners[name].to_dict(), run.config.num_train
+    arguments, num_train = run.config.learners[name].to_dict(), run.config.num_train
     made = {source: [reads.of_images(own, attack) for attack in run.config.attacks] for source, (own, *_) in networks.items()}
     read = {"seed": run.seed, "data": run.data, "made": made, "learner": arguments, "num_train": num_train}
-    workdir.claim(run.path, stage, read, workdir.stage_path(run.path, stage))
-    stored = workdir.load_stage(run.path, stage)
-    if stored is None:
+
+    def make() -> tuple[dict, dict]:
         learner = fitted(name, arguments, run.dataset, num_train, run.seed)
-        said = {part: learner.predict(flat(of)).astype(np.int32) for part, of in images.items()}
-        workdir.finish_stage(run.path, stage, said, {})
-        stored = workdir.load_stage(run.path, stage)
-    return stored.arrays
+        return {part: learner.predict(flat(of)).astype(np.int32) for part, of in images.items()}, {}
+
+    return workdir.stage(run.path, f"learner_{name}", read, make).arrays
 
 
 def all_decisions(run: Run, networks: Networks, test: Split, made: Made) -> dict[str, dict[str, np.ndarray]]:

@@ -97,14 +97,12 @@ def worst_table(results: dict) -> Table:
     return "Worst case", heads, lines
 
 
-def sanity_table(results: dict) -> tuple[Table, tuple[int, ...]]:
-    """The sanity section, and which of its lines do not hold."""
+def checked_table(title: str, checked: list[dict]) -> tuple[Table, tuple[int, ...]]:
+    """Lines `{claim, value, holds}` as a table, and which of them do not hold."""
     said = {True: "holds", False: "DOES NOT HOLD", None: "–"}
-    lines = [
-        [one["claim"], "–" if one["value"] is None else f"{one['value']:.4g}", said[one["holds"]]] for one in results["sanity"]
-    ]
-    broken = tuple(i for i, one in enumerate(results["sanity"]) if one["holds"] is False)
-    return ("Sanity", ["what must hold", "measured", ""], lines), broken
+    lines = [[one["claim"], "–" if one["value"] is None else f"{one['value']:.4g}", said[one["holds"]]] for one in checked]
+    broken = tuple(i for i, one in enumerate(checked) if one["holds"] is False)
+    return (title, ["what must hold", "measured", ""], lines), broken
 
 
 def curve_figure(rows: list[dict]) -> Any:
@@ -176,7 +174,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
               "its confidence, red where the attack succeeds.", ", ".join(group), "png")
         for group in groups
     ]  # fmt: skip
-    sanity, broken = sanity_table(results)
+    sanity, broken = checked_table("Sanity", results["sanity"])
     caption = (
         "Success: of these images, recomputed from the returned ones; 8 bits: after rounding to them. Distances: medians over "
         "successes; SSIM: mean over them. Used: gradients an image, for black-box attacks queries, for AutoAttack both; at 50 % "
@@ -215,7 +213,7 @@ def print_comparison(results: dict) -> None:
         extras_table(results),
         worst_table(results),
         mutation_table(results),
-        sanity_table(results)[0],
+        checked_table("Sanity", results["sanity"])[0],
     ):
         if table[2]:
             print_table(table)

@@ -42,6 +42,21 @@ class Material(NamedTuple):
     threat_model: list[str]
 
 
+class PurifiedMaterial(NamedTuple):
+    """Images before and after purification.
+
+    Attributes:
+      before: {"clean" or attack: images [N, H, W, C]}.
+      after: {defense: {"clean" or attack: images [N, H, W, C]}}, of defenses that change images.
+      labels: [N]; class_names: one a class.
+    """
+
+    before: dict[str, np.ndarray]
+    after: dict[str, dict[str, np.ndarray]]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
 def write_adversarial(path: Path, material: Material) -> None:
     """adversarial.npz, lossless and in whole or not at all.
 

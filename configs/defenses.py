@@ -1,0 +1,90 @@
+"""Every defense under attacks that do not know it, and under attacks made against the defended network itself.
+
+    python main.py --config=configs/defenses.py                                  scikit-learn's digits
+    python main.py --config=configs/defenses.py:mnist --data_dir=FOLDER          MNIST
+    python main.py --config=configs/defenses.py --config.rows=distillation       one defense
+
+A defense is `name: {arguments}`; `method`, where the name is not the defense's; `networks`, `optimizers` and `attacks`, arguments
+that are models, Optax's or factories of attacks; `training`, of what it learns; `fit_images`, how many training images it gets;
+`num_images` and `num_adaptive_images`, where it is shown fewer than the others; `masking`, what replaces `config.masking`. An
+attack is as in configs/attacks.py; `defenses` names those against which it is made, all without it; `unaware: False` is not made
+against the undefended target. Variants: digits, mnist, smoke.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+WHITE, SCORES, LABELS = "white box", "scores", "labels"
+
+
+def training(epochs: float, learning_rate: float, batch_size: int, chunk_size: int = 50) -> dict:
+    return {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "chunk_size": chunk_size}
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    base = runpy.run_path(Path(__file__).with_name("mgan.py"))["get_config"](variant)
+    mnist, smoke = variant == "mnist", variant == "smoke"
+    config = ConfigDict()
+    config.experiment = "defenses"
+    for field in ("seed", "epsilon", "dataset", "target"):
+        config[field] = base[field]
+    config.target.name = "lenet"
+    config.rows = ()  # names of defenses; empty: all
+    epsilon = 0.3 if mnist else 0.2
+    config.epsilon = epsilon
+    linf = {"epsilon": epsilon}
+    pgd = {**linf, "num_steps": 40, "step_size": None}
+    batch = 128 if mnist else 50
+    robust = training(1 if smoke else 20 if mnist else 40, 5e-3, batch)
+    small = {"classifier": {"name": "strided_cnn"}}
+    config.defenses = ConfigDict({
+        "fast_adversarial_training": {"arguments": {**linf}, "networks": {**small}, "training": {**robust}},
+        "fgsm_adversarial_training": {
+            "method": "adversarial_training",
+            "arguments": {"clean_weight": 0.5},
+            "networks": {**small},
+            "attacks": {"make_attack": {"name": "fgsm", **linf}},
+            "training": {**robust},
+        },
+        "pgd_adversarial_training": {
+            "method": "adversarial_training",
+            "networks": {**small},
+            "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
+            "training": {**robust},
+        },
+    }, sort_keys=False)  # fmt: skip
+    config.attacks = ConfigDict({
+        "fgsm": {"knowledge": WHITE, "arguments": {**linf}},
+        "pgd": {"knowledge": WHITE, "arguments": pgd},
+        "autoattack": {"knowledge": WHITE, "arguments": {**linf}},
+        "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}},
+        "carlini_wagner_l2": {
+            "knowledge": WHITE,
+            "norm": "l2",
+            "batch_size": 100,
+            "arguments": {"num_steps": 20 if smoke else 100, "num_searches": 5, "learning_rate": 0.1, "initial_constant": 0.1},
+        },
+    }, sort_keys=False)  # fmt: skip
+    config.masking = ConfigDict({
+        "attack": "pgd",
+        "black_box": "square",
+        "single_step": "fgsm",
+        "epsilon": epsilon,
+        "epsilons": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 1.0),
+        "steps": (10, 40, 100),
+        "draws": 10,
+    })  # fmt: skip
+    config.testing = ConfigDict({
+        "num_images": 1000 if mnist else 20 if smoke else 200,
+        "num_adaptive_images": 200 if mnist else 20 if smoke else 100,
+        "batch_size": 500,
+        "pictures": ("fgsm", "pgd", "carlini_wagner_l2"),
+    })  # fmt: skip
+    if smoke:
+        config.attacks.pgd.arguments.num_steps = 5
+        config.attacks.autoattack.arguments.update({"num_steps": 5, "num_queries": 20})
+        config.attacks.square.arguments.num_queries = 50
+        config.masking.epsilons, config.masking.steps, config.masking.draws = (0.0, epsilon, 1.0), (2, 5), 2
+    return config

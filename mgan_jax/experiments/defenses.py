@@ -1,0 +1,240 @@
+"""Attack x defense: every defense under attacks that do not know it, beside attacks made against the defended network itself."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgan_jax import devices, engine, metrics
+from mgan_jax.datasets.split import class_balanced
+from mgan_jax.experiments import masking
+from mgan_jax.experiments.attacking import Attacked, attacked
+from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
+from mgan_jax.experiments.data import test_images
+from mgan_jax.experiments.defending import NONE, Defended, build_method, defended
+from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.training import Run, build_target, train_target
+from mgan_jax.report import results as report_results
+from mgan_jax.report.defenses import print_defenses, write_defenses
+from mgan_jax.report.material import PurifiedMaterial
+from mgan_jax.types import Dataset, Split
+
+Kept = dict[tuple[str, str, bool], np.ndarray]
+
+
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything that the config names and runs nothing.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    classifier = build_target(config.target, dataset)
+    if NONE in config.defenses:
+        raise ValueError(f"config.defenses names {NONE!r}, which stands for the undefended target; choose another name")
+    for name in chosen_rows(config, "defenses"):
+        if not name.isidentifier():
+            raise ValueError(f"config.defenses names {name!r}; choose a name of letters, digits and underscores")
+        build_method("defenses", config.defenses[name], name, classifier, dataset)
+    for name, settings in config.attacks.items():
+        check_attack(config, name, classifier, dataset)
+        unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
+        if unknown:
+            raise ValueError(f"config.attacks.{name}.defenses names {unknown[0]!r}; choose from {', '.join(config.defenses)}")
+    named = (config.masking.attack, config.masking.black_box, config.masking.single_step)
+    unknown = [name for name in named if name not in config.attacks]
+    if unknown:
+        raise ValueError(f"config.masking names {unknown[0]!r}; choose from {', '.join(config.attacks)}")
+    for name in (NONE, *config.defenses):
+        numbers = num_images(config, name, dataset)
+        if min(numbers) < 1:
+            raise ValueError(f"the numbers of images of the defense {name} are {numbers}; choose at least 1")
+    test_images(dataset, config.testing.num_images)
+
+
+def num_images(config: Any, name: str, dataset: Dataset) -> tuple[int, int]:
+    """How many images a defense is shown: of attacks that do not know it, and of those made against it."""
+    settings, testing = config.defenses.get(name, {}), config.testing
+    whole = min(testing.num_images or len(dataset.test.labels), len(dataset.test.labels))
+    wide = min(settings.get("num_images", whole), whole)
+    return wide, min(settings.get("num_adaptive_images", testing.num_adaptive_images), wide)
+
+
+def subset(split: Split, count: int) -> np.ndarray:
+    """Places of `count` class-balanced images; fewer are among more."""
+    return np.arange(len(split.labels)) if count >= len(split.labels) else class_balanced(split.labels, count, seed=0)
+
+
+def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: Attacked, test: Split, correct: np.ndarray,
+        kept: np.ndarray) -> dict[str, Any]:  # fmt: skip
+    """One cell with its numbers.
+
+    Args:
+      run, one, defense, attack: whose cell it is.
+      aware: whether the images were made against the defended network.
+      made: the images, of the same places as `test`.
+      test: the clean images.
+      correct: [N] whether the defended network reads the clean image correctly.
+      kept: [N] whether it does both images.
+    """
+    settings = run.config.attacks[attack]
+    norm, epsilon = bound(settings, attack)
+    fooled = correct & ~kept
+    change = np.abs(made.images - test.images)
+    distances = {"l0": (change > 0).any(-1).sum((1, 2)), "l2": np.sqrt(np.square(change).sum((1, 2, 3))),
+                 "linf": change.max((1, 2, 3))}  # fmt: skip
+    whole, among = metrics.share(kept, np.ones_like(kept)), metrics.share(fooled, correct)
+    return {
+        "defense": defense, "attack": attack, "method": settings.get("method", attack), "aware": aware,
+        "knowledge": settings.knowledge, "norm": norm, "epsilon": epsilon, "seed": run.seed, "num_images": whole["n"],
+        "targeted": bool(settings.get("targeted", False)),
+        "robust_accuracy": whole["rate"], "robust_accuracy_ci95": whole["ci95"],
+        "success_rate": among["rate"], "success_rate_ci95": among["ci95"], "num_clean_correct": among["n"],
+        **{f"median_{name}": float(np.median(values[fooled])) if fooled.any() else None for name, values in distances.items()},
+        "seconds_per_1000": 1000 * made.numbers["seconds"] / len(made.images) if aware else None,
+    }  # fmt: skip
+
+
+def cut(made: Attacked, places: np.ndarray) -> Attacked:
+    """What an attack made of the images at these places; its seconds are a share of all."""
+    arrays = {name: getattr(made, name)[places] for name in ("images", "success", "success_rounded", "used")}
+    return Attacked(**arrays, numbers={**made.numbers, "seconds": made.numbers["seconds"] * len(places) / len(made.images)})
+
+
+def defense_rows(
+    run: Run, name: str, one: Defended, test: Split, unaware: dict[str, Attacked], update: Any
+) -> tuple[list[dict], list[dict], list[dict], dict[str, Any]]:
+    """Everything about one defense: its rows, curve, checklist and line of the summary, and {(attack, aware): kept}."""
+    config = run.config
+    wide, narrow = (subset(test, count) for count in num_images(config, name, run.dataset))
+    size = config.defenses.get(name, {}).get("batch_size", config.testing.batch_size)
+    decide = lambda images: engine.predictions(one.network.apply, one.variables, images, size)  # noqa: E731
+    correct, rows, kept = np.zeros(len(test.labels), bool), [], {}
+    correct[wide] = decide(test.images[wide]) == test.labels[wide]
+    own = Split(test.images[narrow], test.labels[narrow])
+    for attack, made in unaware.items():
+        right = np.zeros(len(test.labels), bool)
+        right[wide] = decide(made.images[wide]) == test.labels[wide]
+        right &= correct
+        seen = Split(test.images[wide], test.labels[wide])
+        same = {"robust_accuracy_same_images": float(right[narrow].mean())}
+        rows.append({**row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], right[wide]), **same})
+        kept[attack, False] = right[narrow]
+        update()
+    for attack, settings in config.attacks.items():
+        if name not in settings.get("defenses", (name,)):
+            continue
+        if name == NONE:
+            made = cut(unaware[attack], narrow) if attack in unaware else None
+        else:
+            made = attacked(one.run, attack, one.network, one.variables, own)
+        if made is not None:
+            right = correct[narrow] & (decide(made.images) == own.labels)
+            rows.append(row(run, one, name, attack, True, made, own, correct[narrow], right))
+            kept[attack, True] = right
+        update()
+    curve = masking.curve_rows(one, name, own)
+    lines = masking.checklist(one, name, own, rows, curve)
+    clean = metrics.share(correct[wide], np.ones(len(wide), bool))
+    summary = {"defense": name, "clean_accuracy": clean["rate"], "clean_accuracy_ci95": clean["ci95"], "num_images": clean["n"],
+               "num_adaptive_images": len(narrow), "fit_seconds": one.seconds}  # fmt: skip
+    return rows, [{"defense": name, **r} for r in curve], lines, {**summary, "kept": kept}
+
+
+def worst_cases(rows: list[dict], kept: dict[tuple[str, bool], np.ndarray]) -> list[dict]:
+    """For each norm and epsilon the share of images that every attack leaves, of those that know the defense and of all.
+
+    An attacker who knows the defense can use images made without knowing it, too.
+    """
+    groups: dict[tuple, list[tuple[str, bool]]] = {}
+    for one in rows:
+        if one["epsilon"] is not None and not one["targeted"]:
+            groups.setdefault((one["norm"], one["epsilon"]), []).append((one["attack"], one["aware"]))
+    found = []
+    for (norm, epsilon), keys in groups.items():
+        for aware in (False, True):
+            chosen = [key for key in keys if aware or not key[1]]
+            if chosen and (aware is False or any(key[1] for key in chosen)):
+                left = np.all([kept[key] for key in chosen], axis=0)
+                share = metrics.share(left, np.ones_like(left))
+                found.append({"defense": rows[0]["defense"], "norm": norm, "epsilon": epsilon, "aware": aware,
+                              "attacks": sorted({key[0] for key in chosen}), "robust_accuracy": share["rate"],
+                              "robust_accuracy_ci95": share["ci95"], "num_images": share["n"]})  # fmt: skip
+    return found
+
+
+def purified(run: Run, one: Defended, test: Split, unaware: dict[str, Attacked], places: np.ndarray) -> dict[str, np.ndarray]:
+    """{"clean" or attack: images [N, H, W, C] after purification}, of a few images, with labels beside them."""
+    found = {}
+    for attack in ("clean", *run.config.testing.pictures):
+        images = test.images[places] if attack == "clean" else unaware[attack].images[places]
+        found[attack] = np.asarray(one.purify(one.variables, images))
+    return found
+
+
+def material(run: Run, test: Split, unaware: dict[str, Attacked], all_defended: dict[str, Defended]) -> PurifiedMaterial:
+    """What the report's pictures are made of: an image of each class, before and after each purification."""
+    places = np.array([np.flatnonzero(test.labels == label)[0] for label in np.unique(test.labels)])
+    before = {"clean": test.images[places], **{name: unaware[name].images[places] for name in run.config.testing.pictures}}
+    after = {name: purified(run, one, test, unaware, places) for name, one in all_defended.items() if one.purify is not None}
+    return PurifiedMaterial(before, after, test.labels[places], run.dataset.class_names)
+
+
+def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
+    """One seed; every part that is finished is read, not run again."""
+    began, config = time.monotonic(), run.config
+    classifier, variables, _ = train_target(run)
+    accuracy = float((engine.predictions(classifier.apply, variables, run.dataset.test.images) == run.dataset.test.labels).mean())
+    test = test_images(run.dataset, config.testing.num_images)
+    names = (NONE, *chosen_rows(config, "defenses"))
+    attacks = [name for name, a in config.attacks.items() if a.get("unaware", True)]
+    update, unaware = run.start("attacks on the undefended target", len(attacks), "attacks"), {}
+    for name in attacks:
+        unaware[name] = attacked(run, name, classifier, variables, test)
+        update(len(unaware))
+    update, fitted = run.start("defenses", len(names) - 1, "defenses"), {}
+    for done, name in enumerate(names):
+        fitted[name] = defended(run, name, classifier, variables)
+        update(done)
+    update, done = run.start("attacks on defenses", len(names) * (len(attacks) + len(config.attacks)), "cells"), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        update(done)
+
+    rows, curve, lines, summaries, worst = [], [], {}, [], []
+    for name, one in fitted.items():
+        own, own_curve, lines[name], summary = defense_rows(run, name, one, test, unaware, advance)
+        rows, curve = rows + own, curve + own_curve
+        worst += worst_cases(own, summary.pop("kept"))
+        summaries.append(summary)
+    results = {
+        **provenance(run, time.monotonic() - began),
+        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(run.dataset.test.labels)},
+        "defenses": summaries,
+        "rows": rows,
+        "worst_cases": worst,
+        "curve_rows": curve,
+        "checklists": lines,
+    }
+    return results, material(run, test, unaware, fitted)
+
+
+def write_seed(path: Path, results: dict, shown: PurifiedMaterial) -> None:
+    """Results and the page of one seed."""
+    report_results.write_results(path / "results.json", results)
+    write_defenses(path / "report.html", results, shown)
+
+
+def run(config: Any, options: Options) -> None:
+    """Runs the experiment for each seed; options as in `experiments.options`.
+
+    A line of a checklist that does not hold is a finding about a defense, and leaves the exit status alone.
+    """
+    with opened(config, options, check) as runs:
+        for one in runs:
+            results, shown = run_seed(one)
+            devices.on_primary(write_seed, one.path, results, shown)
+            print_defenses(results)
+            print(f"report: {one.path / 'report.html'}")

@@ -1,0 +1,120 @@
+"""Whether a defense withstands, or only hides its gradients (Athalye et al. 2018, arXiv:1802.00420, section 3)."""
+
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+
+from mgan_jax import engine
+from mgan_jax.attacks.ball import project
+from mgan_jax.experiments import sanity
+from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.defending import Defended
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.sweeps import changed, stage_rows
+from mgan_jax.types import Split
+
+
+def settings_of(config: Any, name: str, field: str) -> Any:
+    """A value of `config.masking`, or the defense's own where its section has one."""
+    return config.defenses.get(name, {}).get("masking", {}).get(field, config.masking[field])
+
+
+def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
+    """Robust accuracy under `config.masking.attack` against epsilon and, at `config.masking.epsilon`, against its steps.
+
+    The last epsilon, 1, is no bound at all. Unlike other rows of the configuration a step is 2.5 epsilon / steps long.
+
+    Returns:
+      Rows with epsilon, num_steps, robust_accuracy, success_rate, num_images.
+    """
+    masking = one.run.config.masking
+    settings, steps = one.run.config.attacks[masking.attack], settings_of(one.run.config, name, "steps")
+    pairs = [(epsilon, steps[-1]) for epsilon in masking.epsilons] + [(masking.epsilon, count) for count in steps[:-1]]
+
+    def make() -> list[dict]:
+        rows = []
+        for epsilon, count in pairs:
+            arguments = {"epsilon": float(epsilon), "num_steps": int(count), "step_size": None}
+            attack = build_attack(changed(settings, **arguments), masking.attack, one.network, one.run.dataset)
+            key = stream_key(one.run.seed, "curve", masking.attack)
+            result, _, _ = in_batches(attack, key, one.variables, test, None, settings.get("batch_size", 250))
+            correct = result.clean_correct
+            rows.append({
+                "attack": masking.attack, "epsilon": float(epsilon), "num_steps": int(count), "num_images": len(correct),
+                "robust_accuracy": float((correct & ~result.success).mean()),
+                "success_rate": float(result.success.sum() / max(correct.sum(), 1)),
+            })  # fmt: skip
+        return rows
+
+    read = {
+        **one.run.reads(),
+        "attack": settings.to_dict(),
+        "masking": masking.to_dict(),
+        "steps": list(steps),
+        "n": len(test.labels),
+    }
+    return stage_rows(one.run, "masking_curve", read, make)
+
+
+def noise_accuracy(one: Defended, test: Split) -> float:
+    """Share of images that are read correctly clean and under every one of several draws of +-epsilon noise, L-inf."""
+    masking = one.run.config.masking
+
+    def make() -> list[dict]:
+        kept = engine.predictions(one.network.apply, one.variables, test.images) == test.labels
+        for draw in range(masking.draws):
+            key = jax.random.fold_in(stream_key(one.run.seed, "noise"), draw)
+            noise = masking.epsilon * jax.random.rademacher(key, test.images.shape, np.float32)
+            noisy = np.asarray(project(test.images + noise, test.images, masking.epsilon, "linf"))
+            kept &= engine.predictions(one.network.apply, one.variables, noisy) == test.labels
+        return [{"robust_accuracy": float(kept.mean())}]
+
+    read = {**one.run.reads(), "masking": {"epsilon": masking.epsilon, "draws": masking.draws}, "n": len(test.labels)}
+    return stage_rows(one.run, "masking_noise", read, make)[0]["robust_accuracy"]
+
+
+def checklist(one: Defended, name: str, test: Split, rows: list[dict], curve: list[dict]) -> list[dict]:
+    """The checklist of a defense: lines `{claim, value, holds}`, values are differences of robust accuracy.
+
+    Args:
+      one, name: the defended target.
+      test: the images of all its adaptive rows.
+      rows: its adaptive rows, and those of the same attacks that do not know it on the same images; at `config.masking.epsilon`.
+      curve: as `curve_rows` gives it.
+    """
+    masking, count = one.run.config.masking, len(test.labels)
+    aware = {row["attack"]: row for row in rows if row["aware"]}
+    unaware = {row["attack"]: row for row in rows if not row["aware"]}
+    if masking.attack not in aware:
+        return []
+    own = aware[masking.attack]["robust_accuracy"]
+
+    def weaker(claim: str, other: float) -> dict[str, Any]:
+        """Whether another attack leaves at least what the adaptive one leaves."""
+        return sanity.line(claim, other - own, sanity.not_weaker(other, own, count))
+
+    lines = [weaker(f"random noise is not stronger than {masking.attack}", noise_accuracy(one, test))]
+    if masking.attack in unaware:
+        other = unaware[masking.attack]["robust_accuracy_same_images"]
+        lines.append(weaker("images made against the undefended target are not stronger", other))
+    for kind, attack in (("black-box search", masking.black_box), ("a single step", masking.single_step)):
+        if attack in aware:
+            lines.append(weaker(f"{kind} ({attack}) is not stronger", aware[attack]["robust_accuracy"]))
+    unbounded = [row for row in curve if row["epsilon"] == 1.0]
+    if unbounded:
+        left = unbounded[0]["robust_accuracy"]
+        lines.append(sanity.line("without a bound nothing withstands", left, left == 0))
+    by_steps = sorted((row for row in curve if row["epsilon"] == masking.epsilon), key=lambda row: row["num_steps"])
+    if len(by_steps) > 1:
+        pairs = list(pairwise(by_steps))
+        holds = all(sanity.not_weaker(a["robust_accuracy"], b["robust_accuracy"], count) for a, b in pairs)
+        least = min(a["robust_accuracy"] - b["robust_accuracy"] for a, b in pairs)
+        counts = ", ".join(str(row["num_steps"]) for row in by_steps)
+        lines.append(sanity.line(f"more steps ({counts}) are not weaker", least, holds))
+    zero = sanity.zero_gradients(one.network, one.variables, test)
+    lines.append(
+        sanity.line(f"gradients that are zero: at most {sanity.MAX_ZERO_GRADIENTS:.0%}", zero, zero <= sanity.MAX_ZERO_GRADIENTS)
+    )
+    return lines

@@ -1,0 +1,184 @@
+"""The report of defenses: matrices of attack and defense, checklists, curves, images before and after purification."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from mgan_jax.report.comparison import checked_table
+from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
+from mgan_jax.report.figures import INK, SPARE, legend_above, panels
+from mgan_jax.report.heatmap import Cell, heatmap, words
+from mgan_jax.report.material import PurifiedMaterial
+from mgan_jax.report.pictures import show
+from mgan_jax.report.results import plain
+from mgan_jax.report.tables import Table, measure, number, percent
+from mgan_jax.report.terminal import print_table
+
+LEAD = (
+    "Every defense meets attacks made against the undefended target, which do not know it, and then attacks made against the "
+    "defended network itself. Only the second kind says what a defense is worth."
+)
+NONE = "none"
+KNOWS = {False: "does not know the defense", True: "knows the defense"}
+
+
+def names(results: dict) -> list[str]:
+    """The defenses in their order, the undefended target first."""
+    return [one["defense"] for one in results["defenses"]]
+
+
+def matrix_figure(results: dict, aware: bool) -> Any:
+    """Robust accuracy, a row an attack, a column a defense; on top the clean images."""
+    rows = [row for row in results["rows"] if row["aware"] == aware]
+    cells = {(row["attack"], row["defense"]): Cell(row["robust_accuracy"], percent(row["robust_accuracy"]),
+                                                   f"n = {row['num_images']}") for row in rows}  # fmt: skip
+    for one in results["defenses"]:
+        cells["clean", one["defense"]] = Cell(one["clean_accuracy"], percent(one["clean_accuracy"]), f"n = {one['num_images']}")
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    return heatmap(cells, ["clean", *attacks], names(results), "robust accuracy, %")
+
+
+def curve_figure(rows: list[dict]) -> Any:
+    """Robust accuracy against epsilon at the most steps, a line a defense."""
+    figure, (axis,) = panels(1, 1, 6.4, 3.4)
+    for place, defense in enumerate(dict.fromkeys(row["defense"] for row in rows)):
+        own = [row for row in rows if row["defense"] == defense]
+        most = max(row["num_steps"] for row in own)
+        own = sorted((row for row in own if row["num_steps"] == most), key=lambda row: row["epsilon"])
+        style = {"color": INK, "linestyle": "--"} if defense == NONE else {"color": SPARE[place % len(SPARE)]}
+        axis.plot([row["epsilon"] for row in own], [100 * row["robust_accuracy"] for row in own], marker="osv^D*P"[place % 7],
+                  markersize=4, linewidth=1.7, label=words(defense), **style)  # fmt: skip
+    axis.set_xlabel("epsilon", fontsize=9, color=INK)
+    axis.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
+    axis.set_ylim(-3, 103)
+    legend_above(figure, [axis])
+    return figure
+
+
+def purification_figure(material: PurifiedMaterial, defense: str) -> Any:
+    """Images of each kind above what the defense makes of them."""
+    from matplotlib.figure import Figure
+
+    after = material.after[defense]
+    columns, lines = len(material.labels), [(kind, moved) for kind in after for moved in (False, True)]
+    figure = Figure(figsize=(1.5 + 0.85 * columns, 0.9 * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), columns, squeeze=False)
+    for (kind, moved), line in zip(lines, axes, strict=True):
+        for axis, image in zip(line, (after if moved else material.before)[kind], strict=True):
+            show(axis, image)
+        line[0].set_ylabel("purified" if moved else words(kind), fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
+    return figure
+
+
+def summary_table(results: dict) -> Table:
+    """A line a defense: what it costs, and the least robust accuracy within each bound."""
+    bounds = list(dict.fromkeys((row["norm"], row["epsilon"]) for row in results["worst_cases"]))
+    worst = {(row["defense"], row["norm"], row["epsilon"], row["aware"]): row for row in results["worst_cases"]}
+    heads = ["defense", "clean %", "n", "fit s"]
+    heads += [f"{norm} {epsilon:g}, {'aware' if aware else 'unaware'} %" for norm, epsilon in bounds for aware in (False, True)]
+    lines = []
+    for one in results["defenses"]:
+        line = [words(one["defense"]), measure(one, "clean_accuracy", 1, 100, True), number(one["num_images"], 0)]
+        line.append(number(one["fit_seconds"], 0))
+        for norm, epsilon in bounds:
+            for aware in (False, True):
+                cell = worst.get((one["defense"], norm, epsilon, aware))
+                line.append("–" if cell is None else percent(cell["robust_accuracy"]))
+        lines.append(line)
+    return "Defenses", heads, lines
+
+
+def worst_table(results: dict) -> Table:
+    """A line a defense, bound and knowledge, with the attacks whose worst case it is."""
+    heads = ["defense", "norm", "epsilon", "the attacker", "robust accuracy %", "n", "attacks"]
+    lines = [
+        [words(row["defense"]), row["norm"], f"{row['epsilon']:g}", KNOWS[row["aware"]],
+         measure(row, "robust_accuracy", 1, 100, True), number(row["num_images"], 0), ", ".join(row["attacks"])]
+        for row in results["worst_cases"]
+    ]  # fmt: skip
+    return "Worst cases", heads, lines
+
+
+def cell_table(results: dict) -> Table:
+    """A line a cell."""
+    heads = ["defense", "attack", "the attacker", "norm", "epsilon", "robust accuracy %", "n", "success %", "of n", "median L2",
+             "L-inf", "L0", "s per 1,000"]  # fmt: skip
+    lines = [
+        [words(row["defense"]), row["attack"], KNOWS[row["aware"]], row["norm"],
+         "–" if row["epsilon"] is None else f"{row['epsilon']:g}", measure(row, "robust_accuracy", 1, 100, True),
+         number(row["num_images"], 0), percent(row["success_rate"]), number(row["num_clean_correct"], 0),
+         number(row["median_l2"]), number(row["median_linf"], 3), number(row["median_l0"], 0),
+         number(row["seconds_per_1000"], 1)]
+        for row in results["rows"]
+    ]  # fmt: skip
+    return "Attacks on defenses", heads, lines
+
+
+def sentences(results: dict) -> list[str]:
+    """What the numbers say."""
+    found = []
+    for row in results["worst_cases"]:
+        if row["aware"] and row["defense"] != NONE:
+            other = next((one for one in results["worst_cases"] if {**one, "aware": True} and not one["aware"]
+                          and all(one[k] == row[k] for k in ("defense", "norm", "epsilon"))), None)  # fmt: skip
+            beside = "" if other is None else f", {percent(other['robust_accuracy'])} % those that do not know it"
+            found.append(f"{words(row['defense'])}, {row['norm']} {row['epsilon']:g}: {percent(row['robust_accuracy'])} % of "
+                         f"n = {row['num_images']} withstand attacks that know it{beside}.")  # fmt: skip
+    for name, lines in results["checklists"].items():
+        broken = [line["claim"] for line in lines if line["holds"] is False]
+        if broken:
+            found.append(f"{words(name)}: does not hold: {'; '.join(broken)}. Its numbers say little.")
+    return found
+
+
+def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> None:
+    """Writes the page; results as `experiments.defenses` makes them."""
+    results = plain(results)
+    accuracy = "Share of the n images that are read correctly both clean and attacked; under each cell its n."
+    matrices = [
+        drawn(
+            matrix_figure(results, aware),
+            f"matrix of attacks whose maker {KNOWS[aware]}",
+            accuracy,
+            f"The attacker {KNOWS[aware]}",
+        )
+        for aware in (False, True)
+    ]
+    pictures = [
+        drawn(
+            purification_figure(material, name), f"images before and after {name}", "One image of each class.", words(name), "png"
+        )
+        for name in material.after
+    ]
+    checked = []
+    for name, lines in results["checklists"].items():
+        if lines:
+            table, broken = checked_table(words(name), lines)
+            checked.append(Block("", table, marked=broken))
+    caption = "Unaware: attacks made against the undefended target; aware: against the defended network, and those too."
+    curves = [
+        drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon", "Under attacks that know the defense.")
+    ]
+    sections = [
+        Section("Summary", "", [Block(caption, summary_table(results))]),
+        Section("Attack x defense", "", [*matrices, Block("95 % intervals of Wilson. Distances: medians over successes.",
+                cell_table(results), folded="Every cell with its interval", text_columns=4)]),
+        Section("Worst case", "Of untargeted attacks of one norm, bound and knowledge: an image counts where every attack fails.",
+                [Block("", worst_table(results), text_columns=4)]),
+        Section("Against epsilon", "", curves if results["curve_rows"] else []),
+        Section("Before and after purification", "", pictures),
+        Section("Masked gradients?", "A line in red: the adaptive attack is not the strongest, so the numbers are too good. "
+                "Comparisons allow two standard errors.", checked),
+    ]  # fmt: skip
+    write_document(path, results, "Defenses", LEAD, sentences(results), sections)
+
+
+def print_defenses(results: dict) -> None:
+    """Prints the tables."""
+    results = plain(results)
+    print(target_line(results))
+    for table in (summary_table(results), cell_table(results)):
+        print_table(table)
+    print()
+    for sentence in sentences(results):
+        print(textwrap.fill(sentence, 118))

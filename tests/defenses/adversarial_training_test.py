@@ -1,0 +1,67 @@
+"""Adversarial training: the published step by hand, and networks that withstand what they were trained on."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.pgd import pgd
+from mgan_jax.attacks.result import robust_accuracy
+from mgan_jax.defenses.adversarial_training import adversarial_training
+from mgan_jax.defenses.fast_adversarial_training import fast_adversarial_training, random_start_step
+from mgan_jax.models.mlp import mlp
+from mgan_jax.training.minimise import minimiser
+
+EPSILON = 0.15
+
+
+def test_the_fast_step_by_hand():
+    """Of two classes with logits (w x, 0) the gradient's sign is that of w, turned by the label."""
+    weight, key = 2.0, jax.random.key(0)
+    apply_fn = lambda v, x: jnp.concatenate([weight * x.reshape(-1, 1), jnp.zeros((x.size, 1))], 1)  # noqa: E731
+    images, labels = jnp.array([0.0, 0.5, 1.0, 0.05]).reshape(4, 1, 1, 1), jnp.array([0, 0, 1, 1])
+    start = jax.random.uniform(jax.random.clone(key), images.shape, minval=-0.3, maxval=0.3)
+    # Class 0 falls where x falls.
+    direction = np.array([-1, -1, 1, 1]).reshape(4, 1, 1, 1)
+    expected = np.clip(images + np.clip(start + 0.375 * direction, -0.3, 0.3), 0, 1)
+    np.testing.assert_allclose(random_start_step(apply_fn, 0.3, 0.375, key, None, images, labels), expected, atol=1e-6)
+
+
+def accuracies(defense, trained):
+    """Clean accuracy and that under PGD-20 of the undefended network and of the defended one, on validation images."""
+    classifier, variables, data = trained
+    state = defense.fit(jax.random.key(0), variables, *data.train)
+    images, labels = data.validation
+    found = []
+    for apply_fn, of in ((classifier.apply, variables), (defense.apply, {"target": variables, "defense": state})):
+        result = jax.jit(pgd(apply_fn, EPSILON, 20, 0.02))(jax.random.key(1), of, images, labels)
+        found.append((result.clean_correct.mean(), robust_accuracy(result)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("form", ["fast", "fgsm", "pgd", "mixed"])
+def test_a_trained_network_withstands_what_breaks_the_target(trained, form):
+    classifier, train = mlp((8, 8, 1), 10, (64,)), minimiser(epochs=25, batch_size=50, learning_rate=5e-3)
+    make = {"fgsm": partial(fgsm, epsilon=EPSILON), "pgd": partial(pgd, epsilon=EPSILON, num_steps=5, step_size=0.06)}
+    defense = (
+        fast_adversarial_training(classifier, train, EPSILON)
+        if form == "fast"
+        else adversarial_training(classifier, train, make.get(form, make["fgsm"]), 0.5 if form == "mixed" else 0.0)
+    )
+    (_, undefended), (clean, defended) = accuracies(defense, trained)
+    assert undefended < 0.2
+    assert defended > undefended + 0.35
+    assert clean > 0.85
+
+
+def test_arguments():
+    classifier, train = mlp((8, 8, 1), 10, (4,)), minimiser()
+    with pytest.raises(ValueError, match="clean_weight is 1"):
+        adversarial_training(classifier, train, fgsm, clean_weight=1)
+    with pytest.raises(ValueError, match="epsilon is 0"):
+        fast_adversarial_training(classifier, train, epsilon=0)
+    with pytest.raises(ValueError, match="step_size 0"):
+        fast_adversarial_training(classifier, train, step_size=0)
