@@ -14,7 +14,7 @@ from mgan_jax.build import build, factory
 from mgan_jax.experiments.attacking import attack_arguments
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, trainer
-from mgan_jax.types import Array, Classifier, Dataset, Defense, Train, Variables
+from mgan_jax.types import Array, Classifier, Dataset, Train, Variables
 
 NONE = "none"
 """The name under which the undefended target stands among the defenses."""
@@ -46,6 +46,7 @@ def facts(classifier: Classifier, dataset: Dataset, train: Train | None) -> dict
         "apply_fn": classifier.apply,
         "features": classifier.features,
         "classifier": classifier,
+        "network": classifier,
         "train": train,
         "image_shape": dataset.image_shape,
         "num_classes": dataset.num_classes,
@@ -53,7 +54,7 @@ def facts(classifier: Classifier, dataset: Dataset, train: Train | None) -> dict
 
 
 def build_method(
-    kind: str, settings: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None
+    kind: str, settings: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None, **more: Any
 ) -> tuple[Any, dict[str, Any]]:
     """A defense or detector as a section of a config describes it, and the arguments that it was built with.
 
@@ -65,13 +66,14 @@ def build_method(
       classifier: the target.
       dataset: whose shapes models take.
       train: runs its trainings; None: only to see whether it can be built.
+      **more: further arguments that the factory may ask for by name.
 
     Raises:
       ValueError: as factories do.
     """
     method = settings.get("method", name)
     takes = inspect.signature(factory(kind, method)).parameters
-    given = {key: value for key, value in facts(classifier, dataset, train).items() if key in takes}
+    given = {key: value for key, value in {**facts(classifier, dataset, train), **more}.items() if key in takes}
     arguments = {**given, **attack_arguments(settings, dataset)}
     return build(kind, method, **arguments), arguments
 
@@ -98,7 +100,8 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables) 
     own, settings = own_run(run, name), run.config.defenses[name]
     train = trainer(own, "defense", settings.training, own.reads()) if "training" in settings else None
     defense, arguments = build_method("defenses", settings, name, classifier, run.dataset, train)
-    state, seconds = fitted(own, defense, settings, stream_key(run.seed, "defense", name), variables)
+    images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
+    state, seconds = fitted(own, lambda key: defense.fit(key, variables, images, labels), stream_key(run.seed, "defense", name))
     if set(state) == set(variables):
         # The state is a network of its own: mutants and features are those of that network.
         return Defended(own, arguments.get("classifier", classifier), state, None, seconds)
@@ -106,26 +109,20 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables) 
     return Defended(own, network, {"target": variables, "defense": state}, defense.purify, seconds)
 
 
-def fitted(run: Run, defense: Defense, settings: Any, key: Array, variables: Variables) -> tuple[Any, float]:
-    """The state of a defense, from its checkpoint or by fitting, and the seconds that took.
+def fitted(run: Run, fit: Callable[[Array], Any], key: Array) -> tuple[Any, float]:
+    """The state of a defense or detector, from its checkpoint or by fitting, and the seconds that took.
 
     Args:
-      run: as `own_run` gives it.
-      defense: what is fitted.
-      settings: of the defense; `fit_images`, how many training images it gets, all without it.
+      run: of its own, as `own_run` gives it.
+      fit: `fit(key) -> state`, nested dicts of arrays.
       key: consumed.
-      variables: the target's.
-
-    Raises:
-      ValueError: its state holds something that is no array.
     """
     folder = run.path / "checkpoints" / "state"
     workdir.claim(run.path, "state", run.reads(), folder)
     kept = checkpoint.restore(folder)
     if kept is None:
         began = time.monotonic()
-        images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
-        state = jax.block_until_ready(defense.fit(key, variables, images, labels))
+        state = jax.block_until_ready(fit(key))
         kept = {"state": state, "seconds": np.float64(time.monotonic() - began)}
         if jax.tree.leaves(state):
             checkpoint.save(folder, 1, kept)

@@ -1,0 +1,70 @@
+"""Every detector under every attack, attacks that know the detectors, and MGAN against all of them.
+
+    python main.py --config=configs/detectors.py                                  scikit-learn's digits
+    python main.py --config=configs/detectors.py:mnist --data_dir=FOLDER          MNIST
+    python main.py --config=configs/detectors.py --config.rows=feature_squeezing  one detector
+
+A detector is `name: {arguments}`; `method`, where the name is not the detector's; `networks`, arguments that are models;
+`training`, of what it learns; `fit_images`, how many clean images it gets; `fit_on`, "validation" for what judges mutants;
+`operator` and `rate`, where it evaluates mutants; `learned_from`, attacks that it learns from, each of which it is then tested
+without; `threshold`, where it has one of its own. `joint` names the detectors that are one rule together. An attack is as in
+configs/attacks.py. `undetected`: weights of the joint rule in MGAN's loss, a training each. Variants: digits, mnist, smoke.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def training(epochs: float, learning_rate: float, batch_size: int, chunk_size: int = 50) -> dict:
+    return {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "chunk_size": chunk_size}
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    config = runpy.run_path(Path(__file__).with_name("attacks.py"))["get_config"](variant)
+    mnist, smoke = variant == "mnist", variant == "smoke"
+    for field in ("curve", "confidence"):
+        del config[field]
+    config.experiment = "detectors"
+    rows = ("fgsm", "pgd", "deepfool", "jsma", "carlini_wagner_l2", "advgan", "mgan")
+    attacks = {name: config.attacks[name] for name in rows}
+    attacks["fgsm"].arguments.epsilon = 0.35  # as in the paper of mutation testing
+    config.attacks = ConfigDict(attacks, sort_keys=False)
+    batch, epochs = (100, 5) if mnist else (50, 1 if smoke else 40)
+    learned = lambda rate=2e-3, part=1.0: training(max(1, epochs * part), rate, batch)  # noqa: E731
+    nai = {"operator": "NAI", "rate": 0.05, "fit_on": "validation", "fit_images": 1000 if mnist else 175}
+    squeezers = ({"name": "bit_depth", "bits": 1}, {"name": "median", "size": 2})
+    decoder = {"name": "decoder", "code_size": 10, "widths": (256, 512)}
+    mutants = 4 if smoke else 500 if mnist else 100
+    config.detectors = ConfigDict({
+        "label_change_rate": {**nai, "arguments": {"num_mutants": mutants}},
+        "sprt": {**nai, "arguments": {"num_mutants": mutants}, "threshold": 2.9444},  # log(.95 / .05), the test's own
+        "feature_squeezing": {"arguments": {"squeezers": squeezers}},
+        "kernel_density": {"arguments": {"bandwidth": None}, "fit_images": 6000 if mnist else 1000},
+        "autoencoder": {
+            "networks": {"network": {"name": "autoencoder", "form": "convolutional", "widths": (8, 16), "output": "sigmoid"}},
+            "training": learned(),
+        },
+        "reconstruction": {"networks": {"decoder": {**decoder}}, "training": learned()},
+        "supervised_reconstruction": {
+            "networks": {"decoder": {**decoder}, "classifier": {"name": "discriminator", "widths": (8, 16)}},
+            "training": learned(part=0.5),
+            "learned_from": ("fgsm", "pgd", "deepfool"),
+            "fit_images": 3000 if mnist else 500,
+        },
+    }, sort_keys=False)  # fmt: skip
+    config.joint = ("label_change_rate", "feature_squeezing", "kernel_density", "autoencoder", "reconstruction")
+    config.adaptive = ConfigDict({
+        "detectors": (*(name for name in config.detectors if name not in ("label_change_rate", "sprt")), "joint"),
+        "arguments": {"epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": 0.01, "num_restarts": 1},
+        "num_images": 200 if mnist else 10 if smoke else 100,
+        "batch_size": 100,
+    })  # fmt: skip
+    config.undetected = ConfigDict({"weights": (1.0,), "margin": 0.1})
+    config.testing.num_fit_images = 10000 if mnist else 1000
+    config.testing.num_validation_images = 5000 if mnist else 175
+    config.testing.batch_size = 250
+    if smoke:
+        config.attacks.jsma.arguments.gamma = 0.05
+    return config

@@ -1,0 +1,40 @@
+"""A generator of adversarial images that learns to pass detectors too: how MGAN meets the others than mutation testing."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from mgan_jax.types import Array, GenerativeAttack, GeneratorStep, Variables
+
+
+def undetected(
+    attack: GenerativeAttack, excess: Callable[[Variables, Array], Array], weight: float = 1.0, margin: float = 0.1
+) -> GenerativeAttack:
+    """Adds weight * mean max(0, excess(x') + margin) to the generator's loss of AdvGAN or MGAN.
+
+    The hinge leaves images alone that pass by the margin already, so that detectors cost success and distance only where they see
+    something (the loss of a detector in Carlini and Wagner 2017, arXiv:1705.07263, for a generator in place of an image).
+
+    Args:
+      attack: AdvGAN or MGAN.
+      excess: `(variables, images [B, H, W, C]) -> [B]`, by how much a detector's score exceeds its threshold, differentiable; of
+        several detectors the largest, in units that make them comparable. The detector's state is bound to it.
+      weight: of the term.
+      margin: below the threshold, in units of `excess`, since unseen images score higher than those learned from.
+
+    Returns:
+      A `GenerativeAttack` whose metrics add `detected`, the share of images that do not pass.
+
+    Raises:
+      ValueError: a weight that is not positive, or a negative margin.
+    """
+    if not weight > 0 or margin < 0:
+        raise ValueError(f"weight is {weight}, margin {margin}; choose a weight > 0 and a margin >= 0")
+
+    def generator_loss(generator, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
+        loss, done = attack.generator_loss(generator, state, key, step, variables, images, labels)
+        above = excess(variables, done.adversarial)
+        total = loss + weight * jnp.maximum(above + margin, 0.0).mean()
+        return total, done._replace(metrics={**done.metrics, "loss": total, "detected": (above > 0).mean()})
+
+    return attack._replace(generator_loss=generator_loss)

@@ -1,0 +1,172 @@
+"""Detectors of an experiment: built as the config says, fitted once, their thresholds calibrated on clean validation images."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgan_jax.detectors.combined import clean_ranks, combined, threshold
+from mgan_jax.experiments.attacking import build_attack
+from mgan_jax.experiments.defending import FIELDS, build_method, fitted
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run, build_mutation, trainer
+from mgan_jax.types import Array, Classifier, Dataset, Detector, Train, Variables
+
+ON_HOST = ("label_change_rate", "soft_label_change_rate", "sprt")
+"""Methods that evaluate mutants on the host: they cannot be jitted, and no attack can follow their gradient."""
+JOINT = "joint"
+WITHOUT = "_without_"
+
+
+class Fitted(NamedTuple):
+    """A detector that is ready.
+
+    Attributes:
+      detector: what was fitted.
+      state: its state.
+      score: `score(images [N, H, W, C]) -> [N]` on the host.
+      threshold: an image whose score exceeds it is called adversarial.
+      differentiable: whether an attack can follow its score.
+      seconds: of fitting.
+    """
+
+    detector: Detector
+    state: Any
+    score: Callable[[np.ndarray], np.ndarray]
+    threshold: float
+    differentiable: bool
+    seconds: float
+
+
+def sections(config: Any, names: list[str]) -> dict[str, Any]:
+    """The sections of the detectors that are built: one that learns from attacks stands there once more without each of them."""
+    found = {}
+    for name in names:
+        settings = config.detectors[name]
+        found[name] = settings
+        for left_out in settings.get("learned_from", ()):
+            fewer = ConfigDict(settings.to_dict()).unlock()
+            fewer.method = settings.get("method", name)
+            fewer.learned_from = tuple(attack for attack in settings.learned_from if attack != left_out)
+            found[f"{name}{WITHOUT}{left_out}"] = fewer
+    return found
+
+
+def column(name: str, sections_of: dict[str, Any]) -> tuple[str, bool]:
+    """The detector that a section is a form of, and whether it is one from which an attack was left out."""
+    base, separator, _ = name.partition(WITHOUT)
+    return (base, True) if separator and base in sections_of else (name, False)
+
+
+def build_detector(
+    config: Any, settings: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None
+) -> Detector:
+    """The detector of a section.
+
+    Args:
+      config: the whole configuration.
+      settings: as in `defending.build_method`; `operator` and `rate`, where it evaluates mutants; `learned_from`, names of rows
+        of `config.attacks`, where it learns from attacks.
+      name: of the section.
+      classifier: the target.
+      dataset: whose shapes models take.
+      train: runs its trainings; None: only to see whether it can be built.
+
+    Raises:
+      ValueError: as factories do, or an attack that there is not.
+    """
+    more = {}
+    if "operator" in settings:
+        more["mutate"] = build_mutation(config, settings.operator, settings.rate)
+    unknown = [attack for attack in settings.get("learned_from", ()) if attack not in config.attacks]
+    if unknown:
+        raise ValueError(f"config.detectors.{name} learns from {unknown[0]!r}; choose from {', '.join(config.attacks)}")
+    if "learned_from" in settings:
+        more["attacks"] = [build_attack(config.attacks[row], row, classifier, dataset) for row in settings.learned_from]
+    return build_method("detectors", settings, name, classifier, dataset, train, **more)[0]
+
+
+def own_run(run: Run, name: str, settings: Any) -> Run:
+    """The run of a detector: in a folder of its own, its stages read the detector's section."""
+    section, config = settings.to_dict(), run.config.to_dict()
+    read = {field: section[field] for field in (*FIELDS, "operator", "rate", "learned_from", "fit_on") if field in section}
+    beside: dict[str, Any] = {"detector": read}
+    if "operator" in section:
+        beside["mutation"] = config["mutation"]
+    if "learned_from" in section:
+        beside["attacks"] = {row: config["attacks"][row] for row in section["learned_from"]}
+    return run._replace(path=run.path / "detectors" / name, beside={**run.beside, **beside})
+
+
+def clean_images(run: Run, settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What a detector is fitted to: training images, or the first validation images where `fit_on` says so.
+
+    Thresholds are taken on the last validation images, which are others.
+    """
+    split = run.dataset.validation if settings.get("fit_on", "train") == "validation" else run.dataset.train
+    count = settings.get("fit_images", run.config.testing.num_fit_images)
+    return tuple(array[:count] for array in split)
+
+
+def calibration_images(run: Run) -> np.ndarray:
+    """The last validation images, on which nothing is fitted: the first half ranks the joint rule, all give thresholds."""
+    return run.dataset.validation.images[-run.config.testing.num_validation_images :]
+
+
+def scorer(run: Run, detector: Detector, state: Any, variables: Variables, on_host: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """`score(images)` in batches of one shape."""
+    size = run.config.testing.batch_size
+    score = detector.score if on_host else jax.jit(detector.score)
+
+    def of(images: np.ndarray) -> np.ndarray:
+        count, batch = len(images), min(size, len(images))
+        found = []
+        for start in range(0, count, batch):
+            rows = np.arange(start, start + batch) % count
+            found.append(np.asarray(score(variables, state, images[rows]))[: count - start])
+        return np.concatenate(found)
+
+    return of
+
+
+def fit_to(detector: Detector, variables: Variables, images: np.ndarray, labels: np.ndarray, key: Array) -> Any:
+    """The detector's state."""
+    return detector.fit(key, variables, images, labels)
+
+
+def detectors(run: Run, names: list[str], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
+    """Every detector of the sections, fitted, and the joint rule of `config.joint`; those that are there are read."""
+    found = {}
+    chosen = sections(run.config, names)
+    update = run.start("detectors", len(chosen), "detectors")
+    for name, settings in chosen.items():
+        own = own_run(run, name, settings)
+        train = trainer(own, "detector", settings.training, own.reads()) if "training" in settings else None
+        detector = build_detector(run.config, settings, name, classifier, run.dataset, train)
+        images, labels = clean_images(run, settings)
+        fit = partial(fit_to, detector, variables, images, labels)
+        state, seconds = fitted(own, fit, stream_key(run.seed, "detector", name))
+        on_host = settings.get("method", name) in ON_HOST
+        score = scorer(run, detector, state, variables, on_host)
+        limit = settings.get("threshold", None)
+        limit = threshold(score(calibration_images(run))) if limit is None else float(limit)
+        found[name] = Fitted(detector, state, score, limit, not on_host, seconds)
+        update(len(found))
+    members = {name: found[name] for name in run.config.joint if name in found}
+    if members:
+        found[JOINT] = joint(run, members, variables)
+    return found
+
+
+def joint(run: Run, members: dict[str, Fitted], variables: Variables) -> Fitted:
+    """The joint rule of fitted detectors: ranks from one half of the calibration images, the threshold from the other."""
+    images = calibration_images(run)
+    half = len(images) // 2
+    detector = combined({name: one.detector for name, one in members.items()})
+    state = {name: {"state": one.state, "clean": clean_ranks(one.score(images[:half]))} for name, one in members.items()}
+    differentiable = all(one.differentiable for one in members.values())
+    score = scorer(run, detector, state, variables, not differentiable)
+    return Fitted(detector, state, score, threshold(score(images[half:])), differentiable, 0.0)

@@ -1,0 +1,290 @@
+"""Attack x detector: what sees which attack, and attacks that know the detectors; MGAN against all of them."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mgan_jax import devices, engine, metrics, workdir
+from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
+from mgan_jax.attacks.undetected import undetected
+from mgan_jax.detectors.combined import combined
+from mgan_jax.experiments import crafting, detecting, reads
+from mgan_jax.experiments.attacking import Attacked, attacked, in_batches, kept
+from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
+from mgan_jax.experiments.data import correct_images
+from mgan_jax.experiments.detecting import JOINT, Fitted
+from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run, build_target, train_generator, train_target
+from mgan_jax.report import results as report_results
+from mgan_jax.report.detectors import print_detectors, write_detectors
+from mgan_jax.types import Classifier, Dataset, Split, Variables
+
+UNDETECTED = "mgan_undetected"
+
+
+def check(config: Any, dataset: Dataset) -> None:
+    """Builds everything that the config names and runs nothing.
+
+    Raises:
+      ValueError: a mistake in it.
+    """
+    classifier = build_target(config.target, dataset)
+    names = chosen_rows(config, "detectors")
+    for name, settings in detecting.sections(config, names).items():
+        detecting.build_detector(config, settings, name, classifier, dataset)
+    for name in config.attacks:
+        check_row(config, name, classifier, dataset)
+    unknown = [name for name in (*config.joint, *config.adaptive.detectors) if name not in (*config.detectors, JOINT)]
+    if unknown:
+        raise ValueError(f"config.joint or config.adaptive names {unknown[0]!r}; choose from {', '.join(config.detectors)}")
+    testing, number = config.testing, len(dataset.validation.labels)
+    if not 40 <= testing.num_validation_images <= number:
+        raise ValueError(
+            f"config.testing.num_validation_images is {testing.num_validation_images}; choose 40 to {number}, that thresholds at "
+            "5 % false positives can be taken on half of them"
+        )
+    selective_gradient_descent(classifier.apply, lambda v, x: x, **config.adaptive.arguments)
+    if config.undetected.weights and "mgan" not in config.attacks:
+        raise ValueError("config.undetected trains mgan with detectors in its loss; name mgan among the attacks, or no weights")
+
+
+def detection_row(
+    run: Run, detector: str, left_out: bool, attack: str, one: Fitted, clean: np.ndarray, scores: np.ndarray, success: np.ndarray
+) -> dict[str, Any]:
+    """One cell: what a detector says of an attack's successes, beside the same images clean.
+
+    Args:
+      run: the seed.
+      detector: its name; left_out: whether it learned from other attacks and not from this one.
+      attack: its name.
+      one: the detector.
+      clean, scores: [N] of the clean images and of the attack's.
+      success: [N] bool.
+    """
+    settings = run.config.attacks.get(attack, {})
+    norm, epsilon = bound(settings, attack) if settings else ("linf", run.config.epsilon)
+    found, alarms = metrics.share(scores > one.threshold, success), metrics.share(clean > one.threshold, np.ones_like(success))
+    positive, negative = scores[success], clean[success]
+    return {
+        "detector": detector, "attack": attack, "left_out": left_out, "norm": norm, "epsilon": epsilon, "seed": run.seed,
+        "num_adversarial": found["n"], "auroc": metrics.auroc(positive, negative) if success.any() else None,
+        "detection_rate": found["rate"], "detection_rate_ci95": found["ci95"],
+        "false_positive_rate": alarms["rate"], "false_positive_rate_ci95": alarms["ci95"], "num_images": alarms["n"],
+        "tpr_at_5fpr": metrics.true_positive_rate(positive, negative) if success.any() else None, "threshold": one.threshold,
+    }  # fmt: skip
+
+
+def score_stage(run: Run, name: str, one: Fitted, images: dict[str, np.ndarray], read: dict[str, Any]) -> dict[str, np.ndarray]:
+    """{"clean" or attack: scores [N]} of a detector; those that are there are read, each attack for itself."""
+    found = {}
+    for part, of in images.items():
+        make = lambda of=of: ({"scores": one.score(of)}, {})  # noqa: E731
+        own = {**run.reads(), **read["detectors"][name], "images": read["images"][part]}
+        found[part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays["scores"]
+    return found
+
+
+def adaptive_attack(
+    run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, read: dict
+) -> Attacked:
+    """Images that are to fool the target and pass a detector, made with both in hand."""
+    settings = run.config.adaptive
+    attack = selective_gradient_descent(
+        lambda v, x: classifier.apply(v["target"], x),
+        lambda v, x: one.detector.score(v["target"], v["detector"], x),
+        threshold=one.threshold,
+        **settings.arguments,
+    )
+
+    def make() -> tuple[dict, dict]:
+        both = {"target": variables, "detector": one.state}
+        key = stream_key(run.seed, "adaptive", name)
+        result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
+        return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
+
+    own = {**run.reads(), **read, "adaptive": settings.to_dict(), "threshold": one.threshold, "num_images": len(test.labels)}
+    done = workdir.stage(run.path, f"adaptive_{name}", own, make)
+    return Attacked(**done.arrays, numbers=done.numbers)
+
+
+def adaptive_rows(
+    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split, read: dict[str, Any]
+) -> list[dict]:
+    """A row for each detector of `config.adaptive.detectors` under attacks whose loss contains its score."""
+    rows, arguments = [], run.config.adaptive.arguments
+    names = [name for name in run.config.adaptive.detectors if name in fitted]
+    update = run.start("attacks on detectors", len(names), "detectors")
+    for done, name in enumerate(names, 1):
+        aimed = followed(run, fitted) if name == JOINT else fitted[name]
+        if aimed is None or not aimed.differentiable:
+            raise ValueError(f"config.adaptive.detectors names {name!r}, whose score has no derivative; leave it out")
+        members = {JOINT: run.config.joint}.get(name, (name,))
+        made = adaptive_attack(
+            run,
+            name,
+            aimed,
+            classifier,
+            variables,
+            test,
+            {member: read["detectors"][member] for member in members if member in fitted},
+        )
+        passes = {
+            other: one.score(made.images) <= one.threshold for other, one in fitted.items() if detecting.WITHOUT not in other
+        }
+        fools = metrics.share(made.success, np.ones_like(made.success))
+        both = metrics.share(made.success & passes[name], np.ones_like(made.success))
+        rows.append({
+            "detector": name, "norm": arguments.get("norm", "linf"), "epsilon": arguments.epsilon, "seed": run.seed,
+            "num_images": fools["n"], "success_rate": fools["rate"], "success_rate_ci95": fools["ci95"],
+            "undetected_rate": both["rate"], "undetected_rate_ci95": both["ci95"],
+            "others": {other: float((made.success & of).mean()) for other, of in passes.items() if other != name},
+            "seconds_per_1000": 1000 * made.numbers["seconds"] / fools["n"],
+        })  # fmt: skip
+        update(done)
+    return rows
+
+
+def followed(run: Run, fitted: dict[str, Fitted]) -> Fitted | None:
+    """The joint rule of those members whose score has a derivative, at the joint rule's own threshold: what an attack follows."""
+    members = {name: fitted[name] for name in run.config.joint if name in fitted and fitted[name].differentiable}
+    if not members:
+        return None
+    detector = combined({name: one.detector for name, one in members.items()})
+    state = {name: fitted[JOINT].state[name] for name in members}
+    return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
+
+
+def undetected_images(
+    run: Run,
+    weight: float,
+    fitted: dict[str, Fitted],
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    read: dict[str, Any],
+) -> Attacked:
+    """What an MGAN makes that was trained with the detectors' excess over their joint threshold in its loss."""
+    aimed, name = followed(run, fitted), f"{UNDETECTED}_{weight:g}"
+    operators = crafting.training_operators("all")
+    base = crafting.build_generative_attack(run.config, "mgan", classifier.apply, operators)
+    excess = lambda v, x: aimed.detector.score(v, aimed.state, x) - aimed.threshold  # noqa: E731
+    attack = undetected(base, excess, weight, run.config.undetected.margin)
+    beside = {"undetected": {"weight": weight, "margin": run.config.undetected.margin}, "joint": read["detectors"]}
+    own = run._replace(beside={**run.beside, **beside})
+    settings = run.config.attacks.mgan
+    state, _ = train_generator(own, name, attack, variables, settings, reads.of_attack(own, "mgan"))
+
+    def make() -> tuple[dict, dict]:
+        generator = jax.tree_util.Partial(attack.attack, {"generator": state["generator"]})
+        result, seconds, compile_seconds = in_batches(generator, stream_key(run.seed, name), variables, test, None, 250)
+        return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
+
+    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(own, "mgan"), make)
+    return Attacked(**done.arrays, numbers=done.numbers)
+
+
+def read_of(run: Run, names: list[str], fitted: dict[str, Fitted]) -> dict[str, Any]:
+    """What scores depend on: {"detectors": {name: ...}, "images": {part: ...}}."""
+    chosen = detecting.sections(run.config, names)
+    numbers = {name: run.config.testing[name] for name in ("num_fit_images", "num_validation_images")}
+    of = {name: {**detecting.own_run(run, name, settings).beside, **numbers} for name, settings in chosen.items()}
+    if JOINT in fitted:
+        of[JOINT] = {"joint": {name: of[name] for name in run.config.joint if name in of}}
+    images = {name: reads.of_images(run, name) for name in run.config.attacks}
+    return {"detectors": of, "images": {**images, "clean": {"num_images": run.config.testing.num_images}}}
+
+
+def attack_row(run: Run, name: str, made: Attacked, passed: dict[str, np.ndarray], test: Split) -> dict[str, Any]:
+    """An attack by itself: success and distance, and how much of it passes the joint rule and all detectors one by one."""
+    change, won = np.abs(made.images - test.images), made.success
+    whole = np.ones_like(won)
+    row = {"attack": name, "seed": run.seed, "num_images": len(won), "success_rate": float(won.mean()),
+           "success_rate_ci95": metrics.wilson(int(won.sum()), len(won)),
+           "median_l2": float(np.median(np.sqrt(np.square(change).sum((1, 2, 3)))[won])) if won.any() else None,
+           "median_linf": float(np.median(change.max((1, 2, 3))[won])) if won.any() else None}  # fmt: skip
+    for group, passes in passed.items():
+        share = metrics.share(won & passes, whole)
+        row |= {f"{group}_rate": share["rate"], f"{group}_rate_ci95": share["ci95"]}
+    return row
+
+
+def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
+    """One seed; every part that is finished is read, not run again. With it {detector: {part: scores}}, for curves."""
+    began, config, dataset = time.monotonic(), run.config, run.dataset
+    classifier, variables, _ = train_target(run)
+    clean = engine.predictions(classifier.apply, variables, dataset.test.images)
+    test = correct_images(dataset.test, clean, config.testing.num_images)
+    names = chosen_rows(config, "detectors")
+    fitted = detecting.detectors(run, names, classifier, variables)
+    read = read_of(run, names, fitted)
+    made, update = {}, run.start("attacks", len(config.attacks) + len(config.undetected.weights), "attacks")
+    for name in config.attacks:
+        made[name] = attacked(run, name, classifier, variables, test)
+        update(len(made))
+    for weight in config.undetected.weights if JOINT in fitted else ():
+        name = f"{UNDETECTED}_{weight:g}"
+        made[name] = undetected_images(run, float(weight), fitted, classifier, variables, test, read)
+        read["images"][name] = {**reads.of_images(run, "mgan"), "weight": weight, "margin": config.undetected.margin,
+                                "joint": read["detectors"][JOINT]}  # fmt: skip
+        update(len(made))
+    images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
+    update, scores = run.start("scores", len(fitted), "detectors"), {}
+    for name, one in fitted.items():
+        scores[name] = score_stage(run, name, one, images, read)
+        update(len(scores))
+    chosen, rows = detecting.sections(config, names), []
+    for name, one in fitted.items():
+        detector, is_part = detecting.column(name, chosen)
+        learned = chosen[name].get("learned_from", ()) if name in chosen else ()
+        for attack, of in made.items():
+            whole = config.detectors.get(detector, {}).get("learned_from", ())
+            # Of a detector that learns from attacks each is shown where it was left out.
+            if attack in whole if not is_part else name != f"{detector}{detecting.WITHOUT}{attack}":
+                continue
+            pair = scores[name]["clean"], scores[name][attack]
+            rows.append(detection_row(run, detector, bool(whole) and attack not in learned, attack, one, *pair, of.success))
+    single = [name for name in fitted if name != JOINT and detecting.WITHOUT not in name]
+    attacks = []
+    for attack, of in made.items():
+        below = {name: scores[name][attack] <= fitted[name].threshold for name in fitted}
+        passed = {"passes_all": np.all([below[name] for name in single], axis=0)}
+        passed |= {"passes_joint": below[JOINT]} if JOINT in fitted else {}
+        attacks.append(attack_row(run, attack, of, passed, test))
+    adaptive_test = Split(*(array[: config.adaptive.num_images] for array in test))
+    results = {
+        **provenance(run, time.monotonic() - began),
+        "target": {"name": config.target.name, "test_accuracy": float((clean == dataset.test.labels).mean()),
+                   "num_images": len(clean)},
+        "detectors": [
+            {"detector": name, "threshold": one.threshold, "fit_seconds": one.seconds, "differentiable": one.differentiable,
+             "false_positive_rate": float((scores[name]["clean"] > one.threshold).mean()), "num_images": len(test.labels)}
+            for name, one in fitted.items()
+        ],
+        "rows": rows,
+        "attack_rows": attacks,
+        "adaptive_rows": adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
+    }  # fmt: skip
+    successes = {name: {part: of[made[part].success] if part in made else of for part, of in parts.items()}
+                 for name, parts in scores.items() if detecting.WITHOUT not in name}  # fmt: skip
+    return results, successes
+
+
+def write_seed(path: Path, results: dict, scores: dict[str, dict[str, np.ndarray]]) -> None:
+    """Results and the page of one seed."""
+    report_results.write_results(path / "results.json", results)
+    write_detectors(path / "report.html", results, scores)
+
+
+def run(config: Any, options: Options) -> None:
+    """Runs the experiment for each seed; options as in `experiments.options`."""
+    with opened(config, options, check) as runs:
+        for one in runs:
+            results, scores = run_seed(one)
+            devices.on_primary(partial(write_seed, one.path, results, scores))
+            print_detectors(results)
+            print(f"report: {one.path / 'report.html'}")

@@ -1,0 +1,154 @@
+"""The report of detectors: matrices of attack and detector, ROC curves, attacks that know the detectors."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
+from mgan_jax.report.figures import INK, colour, legend_above, panels
+from mgan_jax.report.heatmap import Cell, heatmap, words
+from mgan_jax.report.results import plain
+from mgan_jax.report.tables import Table, measure, number, percent
+from mgan_jax.report.terminal import print_table
+
+LEAD = (
+    "Every detector sees the images with which an attack succeeds, and the same images clean; its threshold was taken on other "
+    "clean images, at 5 % false positives. Then the attacks know the detectors: success is to fool the network and to pass."
+)
+JOINT = "joint"
+
+
+def matrix_figure(results: dict, field: str) -> Any:
+    """A row an attack, a column a detector: AUROC or detection rate."""
+    cells = {}
+    for row in results["rows"]:
+        value = row[field]
+        text = number(value) if field == "auroc" else percent(value)
+        cells[row["attack"], row["detector"]] = Cell(value, text, f"n = {row['num_adversarial']}")
+    if field == "detection_rate":
+        for one in results["detectors"]:
+            cells["clean (false positives)", one["detector"]] = Cell(
+                one["false_positive_rate"], percent(one["false_positive_rate"]), f"n = {one['num_images']}"
+            )
+    attacks = list(dict.fromkeys(row["attack"] for row in results["rows"]))
+    first = ["clean (false positives)"] if field == "detection_rate" else []
+    return heatmap(cells, [*first, *attacks], list(dict.fromkeys(row["detector"] for row in results["rows"])))
+
+
+def roc_figure(scores: dict[str, dict[str, np.ndarray]], attacks: list[str]) -> Any:
+    """A panel an attack, a line a detector; the false positives on a logarithmic axis, where detectors are used."""
+    figure, axes = panels(len(attacks), 4, 2.9, 2.7, sharey=True)
+    for axis, attack in zip(axes, attacks, strict=True):
+        for place, (name, parts) in enumerate(scores.items()):
+            values = np.concatenate([parts[attack], parts["clean"]])
+            positive = np.r_[np.ones(len(parts[attack])), np.zeros(len(parts["clean"]))]
+            false, true, _ = roc_curve(positive, values)
+            style = {"color": INK, "linestyle": "--"} if name == JOINT else {"color": colour(f"detector {place}")}
+            axis.plot(np.maximum(false, 1e-3), 100 * true, linewidth=1.5, label=words(name), **style)
+        axis.set_xscale("log")
+        axis.set_xlim(1e-3, 1)
+        axis.axvline(0.05, color="#d1d5db", linewidth=1)
+        axis.set_title(words(attack), fontsize=9.5, fontweight="bold", color=INK)
+        axis.set_xlabel("false positives", fontsize=8.5, color=INK)
+    axes[0].set_ylabel("detected, %", fontsize=9, color=INK)
+    legend_above(figure, axes)
+    return figure
+
+
+def cell_table(results: dict) -> Table:
+    """A line a cell, with intervals."""
+    heads = ["attack", "detector", "left out", "n", "AUROC", "detected %", "false positives %", "of n", "threshold"]
+    lines = [
+        [row["attack"], words(row["detector"]), "yes" if row["left_out"] else "", number(row["num_adversarial"], 0),
+         number(row["auroc"], 3), measure(row, "detection_rate", 1, 100, True),
+         measure(row, "false_positive_rate", 1, 100, True), number(row["num_images"], 0), f"{row['threshold']:.4g}"]
+        for row in results["rows"]
+    ]  # fmt: skip
+    return "Attacks and detectors", heads, lines
+
+
+def attack_table(results: dict) -> Table:
+    """A line an attack: success, distance, and how much of it passes."""
+    joint = any("passes_joint_rate" in row for row in results["attack_rows"])
+    heads = ["attack", "n", "success %", "median L2", "L-inf", "succeeds and passes each detector %"]
+    heads += ["succeeds and passes the joint rule %"] if joint else []
+    lines = []
+    for row in results["attack_rows"]:
+        line = [row["attack"], number(row["num_images"], 0), measure(row, "success_rate", 1, 100, True), number(row["median_l2"])]
+        line += [number(row["median_linf"], 3), measure(row, "passes_all_rate", 1, 100, True)]
+        lines.append(line + ([measure(row, "passes_joint_rate", 1, 100, True)] if joint else []))
+    return "Attacks", heads, lines
+
+
+def adaptive_table(results: dict) -> Table:
+    """A line a detector whose score is in the attack's loss."""
+    heads = ["detector in the loss", "norm", "epsilon", "n", "fools %", "fools and passes it %", "fools and passes others %"]
+    lines = [
+        [words(row["detector"]), row["norm"], f"{row['epsilon']:g}", number(row["num_images"], 0), percent(row["success_rate"]),
+         measure(row, "undetected_rate", 1, 100, True),
+         ", ".join(f"{words(name)} {percent(value)}" for name, value in row["others"].items())]
+        for row in results["adaptive_rows"]
+    ]  # fmt: skip
+    return "Attacks that know a detector", heads, lines
+
+
+def sentences(results: dict) -> list[str]:
+    """What the numbers say."""
+    found = []
+    for row in results["adaptive_rows"]:
+        mean = [one["detection_rate"] for one in results["rows"]
+                if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
+        least = f"detects {percent(min(mean))} to {percent(max(mean))} % of attacks that do not know it; " if mean else ""
+        found.append(f"{words(row['detector'])} {least}with its score in the loss {percent(row['undetected_rate'])} % of "
+                     f"n = {row['num_images']} images fool the network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
+    for row in results["attack_rows"]:
+        if row["attack"].startswith("mgan") and "passes_joint_rate" in row:
+            found.append(f"{row['attack']}: {percent(row['success_rate'])} % of n = {row['num_images']} fool the network, "
+                         f"{percent(row['passes_joint_rate'])} % fool it and pass the joint rule.")  # fmt: skip
+    return found
+
+
+def write_detectors(path: Path, results: dict, scores: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes the page; results as `experiments.detectors` makes them.
+
+    Args:
+      path: of the page.
+      results: all rows.
+      scores: {detector: {"clean": scores [N], attack: scores of its successes}}.
+    """
+    results = plain(results)
+    attacks = [row["attack"] for row in results["attack_rows"] if all(len(parts[row["attack"]]) for parts in scores.values())]
+    known = (
+        "Selective gradient descent (Bryniarski et al. 2021): the margin to fool until it fools, then the detector's score. "
+        "Joint: the members whose scores have a derivative are followed, and the whole rule has to be passed."
+    )
+    learned = "A detector that learns from attacks is shown, for each of these, as it is when that attack is left out."
+    sections = [
+        Section("Attack x detector", learned, [
+            drawn(matrix_figure(results, "detection_rate"), "matrix of detection rates",
+                  "Share in per cent of an attack's n successes whose score lies above the threshold.", "Detection rate, %"),
+            drawn(matrix_figure(results, "auroc"), "matrix of AUROC", "Of the successes beside the same images clean.", "AUROC"),
+            Block("95 % intervals of Wilson.", cell_table(results), folded="Every cell with its interval", text_columns=3),
+        ]),
+        Section("ROC", "Detection against false positives, logarithmic; the line is at 5 %.",
+                [drawn(roc_figure(scores, attacks), "ROC curves", "Of each attack's successes.")] if attacks else []),
+        Section("Attacks by themselves", "", [Block("Shares of all n images.", attack_table(results))]),
+        Section("Attacks that know a detector", known,
+                [Block("", adaptive_table(results), text_columns=2)] if results["adaptive_rows"] else []),
+    ]  # fmt: skip
+    write_document(path, results, "Detectors", LEAD, sentences(results), sections)
+
+
+def print_detectors(results: dict) -> None:
+    """Prints the tables."""
+    results = plain(results)
+    print(target_line(results))
+    for table in (cell_table(results), attack_table(results), adaptive_table(results)):
+        if table[2]:
+            print_table(table)
+    print()
+    for sentence in sentences(results):
+        print(textwrap.fill(sentence, 118))
