@@ -31,6 +31,7 @@ from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
 from mgan_jax.attacks.square import square
 from mgan_jax.attacks.substitute_model import substitute_model
+from mgan_jax.attacks.undetected import undetected
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
 from mgan_jax.models.autoencoder import autoencoder
@@ -43,6 +44,11 @@ from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 def generative(factory, apply_fn, epsilon, **more):
     made = factory(apply_fn, generator(epsilon, (4, 8), 1), discriminator((4, 8)), **more)
     return jax.tree_util.Partial(made.attack, made.init(jax.random.key(5), (8, 8, 1)))
+
+
+def bright(variables, images):
+    """A detector's excess: images brighter than .5 on average."""
+    return images.mean((1, 2, 3)) - 0.5
 
 
 def fitted(learned, variables, shape=(8, 8, 1)):
@@ -92,6 +98,7 @@ MAKE = {
     "square": lambda f, e, v: square(f, e, num_queries=30),
     "substitute_model": on_substitute,
     "variance_reduced_gradient": lambda f, e, v: variance_reduced_gradient(f, e, 5, 0.05, num_samples=2),
+    "undetected": lambda f, e, v: generative(lambda *nets: undetected(advgan(*nets), bright), f, e),
     "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
 # They have no epsilon.
@@ -100,7 +107,7 @@ UNBOUNDED = ("carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "fooling", 
 L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "few_pixel", "jsma")
 # As they are made here.
 UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
-              "pgd_mutants", "universal_perturbation")  # fmt: skip
+              "pgd_mutants", "undetected", "universal_perturbation")  # fmt: skip
 DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
            "gradient_descent", "pgd", "pgd_mutants", "square", "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
