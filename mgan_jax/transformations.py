@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from mgan_jax.squeezers import bit_depth
 from mgan_jax.types import Array
 
 Transform = Callable[[Array, Array], Array]
@@ -102,16 +103,8 @@ def rounding(bits: int) -> Transform:
     Raises:
       ValueError: they are no whole number from 1 to 16.
     """
-    _check("bits", bits, 1, 16)
-    if int(bits) != bits:
-        raise ValueError(f"bits is {bits}; choose a whole number from 1 to 16")
-    levels = 2 ** int(bits) - 1
-
-    def transform(key: Array, images: Array) -> Array:
-        del key
-        return jnp.round(images * levels) / levels
-
-    return transform
+    squeeze = bit_depth(bits)
+    return lambda key, images: squeeze(images)
 
 
 TRANSFORMATIONS: dict[str, Callable[..., Transform]] = {

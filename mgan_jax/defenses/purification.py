@@ -2,14 +2,8 @@
 
 from collections.abc import Callable
 
-import jax
-
+from mgan_jax.squeezers import straight_through
 from mgan_jax.types import ApplyFn, Array, Defense, Variables
-
-
-def straight_through(images: Array, changed: Array) -> Array:
-    """`changed` [B, H, W, C], with the identity's derivative in `images` (Bengio et al. 2013, arXiv:1308.3432)."""
-    return images + jax.lax.stop_gradient(changed - images)
 
 
 def purifying(
