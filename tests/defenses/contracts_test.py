@@ -1,0 +1,118 @@
+"""Clauses that hold for every defense; MAKE has a line for each, small enough to be fitted in a second or two."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mgan_jax import build
+from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.pgd import pgd
+from mgan_jax.defenses.defensive_distillation import defensive_distillation
+from mgan_jax.defenses.guided_denoiser import guided_denoiser
+from mgan_jax.defenses.non_robust_features import non_robust_features
+from mgan_jax.defenses.pixel_defend import pixel_defend
+from mgan_jax.defenses.robust_features import robust_features
+from mgan_jax.models.pixel_cnn import pixel_cnn
+from mgan_jax.models.unet import unet
+from mgan_jax.training.minimise import minimiser
+
+# name: (classifier, train) -> defense
+MAKE = {
+    "defensive_distillation": lambda c, t: defensive_distillation(c, t, temperature=2.0),
+    "guided_denoiser": lambda c, t: guided_denoiser(c.apply, unet((2, 4)), t, fgsm(c.apply, 0.1)),
+    "non_robust_features": lambda c, t: non_robust_features(
+        pgd(c.apply, 0.5, 5, None, norm="l2", random_start=False), c, t, aim="next"
+    ),
+    "pixel_defend": lambda c, t: pixel_defend(c.apply, pixel_cnn(4, 1, 3, 4), t),
+    "robust_features": lambda c, t: robust_features(c.features, c, t, num_steps=5, step_size=0.5),
+}
+EPSILON = 0.1
+
+
+def test_every_defense_is_here():
+    assert set(MAKE) == set(build.available("defenses"))
+
+
+@pytest.fixture(scope="module")
+def fitted(trained):
+    """`fitted(name)`: the defense of the trained network, `apply` compiled, and `{'target': ..., 'defense': ...}`."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            defense, state = fit(name, trained, 1)
+            kept[name] = defense, jax.jit(defense.apply), {"target": trained[1], "defense": state}
+        return kept[name]
+
+    return get
+
+
+def fit(name, trained, seed):
+    classifier, variables, data = trained
+    defense = MAKE[name](classifier, minimiser(epochs=2, batch_size=50, learning_rate=5e-3))
+    images, labels = (array[:200] for array in data.train)
+    return defense, defense.fit(jax.random.key(seed), variables, images, labels)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_fit_gives_arrays_and_a_key_one_state(name, trained, fitted):
+    leaves, again = (jax.tree.leaves(state) for state in (fitted(name)[2]["defense"], fit(name, trained, 1)[1]))
+    assert leaves and all(isinstance(leaf, jax.Array) for leaf in leaves)
+    for one, other in zip(leaves, again, strict=True):
+        np.testing.assert_array_equal(*(jax.random.key_data(x) if is_key(x) else x for x in (one, other)))
+
+
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_hostile_images_have_finite_logits(name, fitted, images):
+    """Exact 0 and 1, constant images, a batch of one."""
+    _, apply, variables = fitted(name)
+    constant = jnp.stack([jnp.full((8, 8, 1), value) for value in (0.0, 1.0, 0.5, 0.25)])
+    for given in (images[0], jnp.round(images[0]), constant, constant[:1]):
+        logits = apply(variables, given)
+        assert logits.shape == (len(given), 10) and logits.dtype == jnp.float32 and np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_batch_equals_one_by_one_and_jit_equals_eager(name, fitted, images):
+    defense, apply, variables = fitted(name)
+    whole = apply(variables, images[0][:4])
+    single = [apply(variables, images[0][i : i + 1])[0] for i in range(4)]
+    np.testing.assert_allclose(whole, np.stack(single), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(whole, defense.apply(variables, images[0][:4]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_an_attack_has_a_gradient_to_follow(name, fitted, trained):
+    _, apply, variables = fitted(name)
+    images, labels = (jnp.asarray(array[:20]) for array in trained[2].validation)
+    loss = lambda x: optax.softmax_cross_entropy_with_integer_labels(apply(variables, x), labels).sum()  # noqa: E731
+    gradient = jax.grad(loss)(images)
+    assert np.isfinite(gradient).all() and (gradient != 0).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_what_is_purified_is_an_image(name, fitted, images):
+    defense, _, variables = fitted(name)
+    if defense.purify is not None:
+        purified = jax.jit(defense.purify)(variables, images[0])
+        assert purified.shape == images[0].shape and purified.dtype == jnp.float32
+        assert purified.min() >= 0 and purified.max() <= 1
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_attacks_compose_and_hurt(name, fitted, trained):
+    """A gradient step through the whole defense is no better than none, and worse than random signs of the same size."""
+    _, apply, variables = fitted(name)
+    images, labels = (jnp.asarray(array[:200]) for array in trained[2].validation)
+    accuracy = lambda x: float((apply(variables, x).argmax(-1) == labels).mean())  # noqa: E731
+    result = jax.jit(fgsm(apply, EPSILON))(jax.random.key(2), variables, images, labels)
+    assert result.linf.max() <= EPSILON + 1e-6 and np.isfinite(result.adversarial).all()
+    signs = EPSILON * jax.random.rademacher(jax.random.key(3), images.shape, jnp.float32)
+    attacked = accuracy(result.adversarial)
+    assert attacked <= accuracy(images) and attacked < accuracy(jnp.clip(images + signs, 0, 1))
