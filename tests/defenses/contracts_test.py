@@ -14,14 +14,14 @@ from mgan_jax.defenses.guided_denoiser import guided_denoiser
 from mgan_jax.defenses.non_robust_features import non_robust_features
 from mgan_jax.defenses.pixel_defend import pixel_defend
 from mgan_jax.defenses.robust_features import robust_features
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.pixel_cnn import pixel_cnn
-from mgan_jax.models.unet import unet
 from mgan_jax.training.minimise import minimiser
 
 # name: (classifier, train) -> defense
 MAKE = {
     "defensive_distillation": lambda c, t: defensive_distillation(c, t, temperature=2.0),
-    "guided_denoiser": lambda c, t: guided_denoiser(c.apply, unet((2, 4)), t, fgsm(c.apply, 0.1)),
+    "guided_denoiser": lambda c, t: guided_denoiser(c.apply, autoencoder("dense", (16,)), t, fgsm(c.apply, 0.1)),
     "non_robust_features": lambda c, t: non_robust_features(
         pgd(c.apply, 0.5, 5, None, norm="l2", random_start=False), c, t, aim="next"
     ),
