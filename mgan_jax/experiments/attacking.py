@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from mgan_jax import workdir
 from mgan_jax.build import build, factory
@@ -52,6 +53,13 @@ def inner_attack(name: str, arguments: dict[str, Any], apply_fn: ApplyFn) -> Att
     return build("attacks", name, apply_fn=apply_fn, **arguments)
 
 
+def plain(value: Any) -> Any:
+    """A value of a config as a factory takes it: sections as dicts, lists as tuples."""
+    if isinstance(value, ConfigDict):
+        return value.to_dict()
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
 def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     """The arguments of a row's attack, models and other attacks among them built.
 
@@ -62,7 +70,7 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     Raises:
       ValueError: as factories do.
     """
-    arguments = {key: tuple(v) if isinstance(v, (list, tuple)) else v for key, v in settings.get("arguments", {}).items()}
+    arguments = {key: plain(value) for key, value in settings.get("arguments", {}).items()}
     bound = arguments.get("epsilon")
     for argument, model in settings.get("networks", {}).items():
         arguments[argument] = build_model(model, dataset, bound)
@@ -78,7 +86,7 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     return arguments
 
 
-def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset) -> Attack | LearnedAttack:
+def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset, **more: Any) -> Attack | LearnedAttack:
     """The attack of a row.
 
     Args:
@@ -88,12 +96,15 @@ def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Data
       name: of the row.
       classifier: the target.
       dataset: whose shapes models take.
+      **more: further arguments that the factory may ask for by name.
 
     Raises:
       ValueError: as factories do.
     """
     method = settings.get("method", name)
-    return build("attacks", method, apply_fn=classifier.apply, **attack_arguments(settings, dataset))
+    takes = inspect.signature(factory("attacks", method)).parameters
+    given = {key: value for key, value in more.items() if key in takes}
+    return build("attacks", method, apply_fn=classifier.apply, **{**given, **attack_arguments(settings, dataset)})
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
@@ -137,21 +148,22 @@ def random_targets(run: Run, labels: np.ndarray, name: str) -> np.ndarray:
     return ((labels + np.asarray(moved)) % run.dataset.num_classes).astype(np.int32)
 
 
-def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split) -> Attacked:
+def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split, **more: Any) -> Attacked:
     """The row `name` of `config.attacks` on these images; a finished one is read.
 
     Args:
       run: the seed.
       name: of the row.
       classifier, variables: the target.
-      test: the images, all classified correctly.
+      test: the images.
+      **more: as in `build_attack`.
     """
-    make = partial(run_attack, run, name, classifier, variables, test)
+    make = partial(run_attack, run, name, classifier, variables, test, **more)
     done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, name), make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
 
-def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split) -> tuple[dict, dict]:
+def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split, **more: Any) -> tuple[dict, dict]:
     """Arrays and numbers of one attack, as `attacked` keeps them."""
     settings = run.config.attacks[name]
     key = stream_key(run.seed, "attack", name)
@@ -163,7 +175,7 @@ def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables
         made, state, _ = crafting.generative(run, classifier, variables, name, method, operators)
         attack, fit_seconds = jax.tree_util.Partial(made.attack, {"generator": state["generator"]}), time.monotonic() - began
     else:
-        attack = build_attack(settings, name, classifier, run.dataset)
+        attack = build_attack(settings, name, classifier, run.dataset, **more)
         if isinstance(attack, LearnedAttack):
             state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
             attack = jax.tree_util.Partial(attack.attack, state)

@@ -35,8 +35,8 @@ def chosen_rows(config: Any, section: str = "attacks") -> list[str]:
     return [name for name in config[section] if not named or name in named]
 
 
-def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset) -> None:
-    """Builds the row `name` of `config.attacks`.
+def check_attack(config: Any, name: str, classifier: Classifier, dataset: Dataset, **more: Any) -> None:
+    """Builds the row `name` of `config.attacks`; `more` as in `build_attack`.
 
     Raises:
       ValueError: a mistake in it.
@@ -44,7 +44,7 @@ def check_attack(config: Any, name: str, classifier: Classifier, dataset: Datase
     if config.attacks[name].get("method", name) in GENERATORS:
         build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
     else:
-        build_attack(config.attacks[name], name, classifier, dataset)
+        build_attack(config.attacks[name], name, classifier, dataset, **more)
 
 
 def bound(settings: Any, name: str) -> tuple[str, float | None]:

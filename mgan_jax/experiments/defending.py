@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,15 +11,16 @@ import numpy as np
 
 from mgan_jax import checkpoint, workdir
 from mgan_jax.build import build, factory
-from mgan_jax.experiments.attacking import attack_arguments
+from mgan_jax.experiments import generating
+from mgan_jax.experiments.attacking import attack_arguments, build_attack
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, trainer
-from mgan_jax.types import Array, Classifier, Dataset, Train, Variables
+from mgan_jax.types import Array, Classifier, Dataset, Defense, Train, Variables
 
 NONE = "none"
 """The name under which the undefended target stands among the defenses."""
-FIELDS = ("method", "arguments", "networks", "optimizers", "attacks", "training", "fit_images")
-"""Of a section of `config.defenses`: what its state depends on."""
+FIELDS = ("method", "arguments", "networks", "optimizers", "attacks", "training", "fit_images", "search")
+"""Of a section of `config.defenses`: what its state depends on, beside other sections that it names."""
 
 
 class Defended(NamedTuple):
@@ -30,6 +31,8 @@ class Defended(NamedTuple):
       network: what is attacked, as a `Classifier` of which only `apply` is certain to be its own.
       variables: of the network.
       purify: as in `Defense`.
+      more: what attacks on it may ask for by name; of one that looks for an image's code `decode`, `code_size`, `classify`, the
+        network behind.
       seconds: of fitting, 0 without a defense; of a training that was resumed, of its last part.
     """
 
@@ -37,6 +40,7 @@ class Defended(NamedTuple):
     network: Classifier
     variables: Variables
     purify: Callable[[Variables, Array], Array] | None
+    more: dict[str, Any]
     seconds: float
 
 
@@ -79,34 +83,85 @@ def build_method(
 
 
 def own_run(run: Run, name: str) -> Run:
-    """The run of a defended target: in a folder of its own, its stages read the defense."""
+    """The run of a defended target: in a folder of its own, its stages read the defense and what it names."""
     if name == NONE:
         return run
-    section = run.config.defenses[name].to_dict()
+    config = run.config.to_dict()
+    section = config["defenses"][name]
     beside = {"defense": {field: section[field] for field in FIELDS if field in section}}
+    if "of" in section:
+        beside["of"] = dict(own_run(run, section["of"]).beside)
+    if "generator" in section:
+        beside["generator"] = config["generators"][section["generator"]]
+    if "learned_from" in section:
+        beside["teachers"] = {row: teacher(run.config, row).to_dict() for row in section["learned_from"]}
     return run._replace(path=run.path / "defenses" / name, beside={**run.beside, **beside})
 
 
-def defended(run: Run, name: str, classifier: Classifier, variables: Variables) -> Defended:
+def teacher(config: Any, row: str) -> Any:
+    """The section of an attack that a defense learns from: of `config.teachers`, or of `config.attacks`.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    sections = {**config.attacks, **config.get("teachers", {})}
+    if row not in sections:
+        raise ValueError(f"learned_from names {row!r}; choose from {', '.join(sections)}")
+    return sections[row]
+
+
+def build_defense(
+    config: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None, run: Run | None = None
+) -> tuple[Defense, dict[str, Any]]:
+    """The defense `name` of `config.defenses`, and all that its factory was given.
+
+    Args:
+      config: the whole configuration.
+      name: of its section, as `build_method` takes it; with `learned_from`, rows of attacks on the target that it learns from,
+        and `generator`, see `generating.facts`.
+      classifier: the target, or where the section says `of`, the network of that defense.
+      dataset: whose shapes models take.
+      train, run: as in `build_method` and `generating.facts`; None: only to see whether it can be built.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    settings = config.defenses[name]
+    more = generating.facts(config, settings, classifier, dataset, run)
+    rows = [build_attack(teacher(config, row), row, classifier, dataset) for row in settings.get("learned_from", ())]
+    if rows:
+        more["attack"] = rows[0] if len(rows) == 1 else tuple(rows)
+    return build_method("defenses", settings, name, classifier, dataset, train, **more)
+
+
+def defended(run: Run, name: str, classifier: Classifier, variables: Variables, others: Mapping[str, Defended]) -> Defended:
     """The target under the defense `name` of `config.defenses`, or under none; a state that is there is read.
 
     Args:
       run: the seed.
       name: of the defense, or `NONE`.
       classifier, variables: the target.
+      others: defenses that are fitted already, for one that is `of` another: its target is that one's network.
     """
     if name == NONE:
-        return Defended(run, classifier, variables, None, 0.0)
+        return Defended(run, classifier, variables, None, {}, 0.0)
     own, settings = own_run(run, name), run.config.defenses[name]
+    if "of" in settings:
+        classifier, variables = others[settings.of].network, others[settings.of].variables
     train = trainer(own, "defense", settings.training, own.reads()) if "training" in settings else None
-    defense, arguments = build_method("defenses", settings, name, classifier, run.dataset, train)
+    defense, arguments = build_defense(run.config, name, classifier, run.dataset, train, run)
     images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
     state, seconds = fitted(own, lambda key: defense.fit(key, variables, images, labels), stream_key(run.seed, "defense", name))
     if set(state) == set(variables):
         # The state is a network of its own: mutants and features are those of that network.
-        return Defended(own, arguments.get("classifier", classifier), state, None, seconds)
+        return Defended(own, arguments.get("classifier", classifier), state, None, {}, seconds)
+    more = {}
+    if "decode" in arguments:
+        behind = (lambda v: v["defense"]["classifier"]) if "classifier" in state else (lambda v: v["target"])
+        more = {"decode": arguments["decode"], "code_size": arguments["code_size"],
+                "classify": lambda v, x: classifier.apply(behind(v), x)}  # fmt: skip
     network = classifier._replace(apply=defense.apply)
-    return Defended(own, network, {"target": variables, "defense": state}, defense.purify, seconds)
+    return Defended(own, network, {"target": variables, "defense": state}, defense.purify, more, seconds)
 
 
 def fitted(run: Run, fit: Callable[[Array], Any], key: Array) -> tuple[Any, float]:

@@ -12,7 +12,7 @@ from mgan_jax.experiments import masking
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
-from mgan_jax.experiments.defending import NONE, Defended, build_method, defended
+from mgan_jax.experiments.defending import NONE, Defended, build_defense, defended
 from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
@@ -20,7 +20,8 @@ from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.types import Dataset, Split
 
-Kept = dict[tuple[str, str, bool], np.ndarray]
+CODED = ("decode", "code_size", "classify")
+"""What attacks on a defense that looks for an image's code ask for."""
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -29,15 +30,19 @@ def check(config: Any, dataset: Dataset) -> None:
     Raises:
       ValueError: a mistake in it.
     """
-    classifier = build_target(config.target, dataset)
+    classifier, given = build_target(config.target, dataset), {}
     if NONE in config.defenses:
         raise ValueError(f"config.defenses names {NONE!r}, which stands for the undefended target; choose another name")
     for name in chosen_rows(config, "defenses"):
         if not name.isidentifier():
             raise ValueError(f"config.defenses names {name!r}; choose a name of letters, digits and underscores")
-        build_method("defenses", config.defenses[name], name, classifier, dataset)
+        of = config.defenses[name].get("of")
+        if of is not None and of not in list(config.defenses)[: list(config.defenses).index(name)]:
+            raise ValueError(f"config.defenses.{name}.of is {of!r}; name a defense that stands before it")
+        _, given[name] = build_defense(config, name, classifier, dataset)
     for name, settings in config.attacks.items():
-        check_attack(config, name, classifier, dataset)
+        more = {"classify": classifier.apply} | next((given[d] for d in settings.get("defenses", ()) if d in given), {})
+        check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
         unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
         if unknown:
             raise ValueError(f"config.attacks.{name}.defenses names {unknown[0]!r}; choose from {', '.join(config.defenses)}")
@@ -58,6 +63,15 @@ def num_images(config: Any, name: str, dataset: Dataset) -> tuple[int, int]:
     whole = min(testing.num_images or len(dataset.test.labels), len(dataset.test.labels))
     wide = min(settings.get("num_images", whole), whole)
     return wide, min(settings.get("num_adaptive_images", testing.num_adaptive_images), wide)
+
+
+def with_bases(config: Any, names: list[str]) -> list[str]:
+    """The undefended target and these defenses, each after the one it is `of`."""
+    wanted = set(names)
+    for name in reversed(list(config.defenses)):
+        if name in wanted and "of" in config.defenses[name]:
+            wanted.add(config.defenses[name].of)
+    return [NONE, *(name for name in config.defenses if name in wanted)]
 
 
 def subset(split: Split, count: int) -> np.ndarray:
@@ -127,7 +141,7 @@ def defense_rows(
         if name == NONE:
             made = cut(unaware[attack], narrow) if attack in unaware else None
         else:
-            made = attacked(one.run, attack, one.network, one.variables, own)
+            made = attacked(one.run, attack, one.network, one.variables, own, **one.more)
         if made is not None:
             right = correct[narrow] & (decide(made.images) == own.labels)
             rows.append(row(run, one, name, attack, True, made, own, correct[narrow], right))
@@ -186,7 +200,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
     classifier, variables, _ = train_target(run)
     accuracy = float((engine.predictions(classifier.apply, variables, run.dataset.test.images) == run.dataset.test.labels).mean())
     test = test_images(run.dataset, config.testing.num_images)
-    names = (NONE, *chosen_rows(config, "defenses"))
+    names = with_bases(config, chosen_rows(config, "defenses"))
     attacks = [name for name, a in config.attacks.items() if a.get("unaware", True)]
     update, unaware = run.start("attacks on the undefended target", len(attacks), "attacks"), {}
     for name in attacks:
@@ -194,7 +208,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         update(len(unaware))
     update, fitted = run.start("defenses", len(names) - 1, "defenses"), {}
     for done, name in enumerate(names):
-        fitted[name] = defended(run, name, classifier, variables)
+        fitted[name] = defended(run, name, classifier, variables, fitted)
         update(done)
     update, done = run.start("attacks on defenses", len(names) * (len(attacks) + len(config.attacks)), "cells"), 0
 

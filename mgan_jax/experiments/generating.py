@@ -1,0 +1,81 @@
+"""Generators of the data, which several defenses of an experiment share: trained once, resumed as every training is."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mgan_jax.attacks.overpowered import overpowered_pairs
+from mgan_jax.build import build
+from mgan_jax.experiments.attacking import build_model
+from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.training import Run, train
+from mgan_jax.training import loop
+from mgan_jax.training.generative import GenerativeTraining
+from mgan_jax.types import Array, Classifier, Dataset, Network, Variables
+
+
+def networks_of(section: Any, dataset: Dataset) -> dict[str, Network]:
+    """The networks of a generator's section, all of the same code size."""
+    coded = {"decoder", "encoder"} & set(section.networks)
+    return {
+        name: build_model({**settings, **({"code_size": section.code_size} if name in coded else {})}, dataset)
+        for name, settings in section.networks.items()
+    }
+
+
+def generative_training(section: Any, dataset: Dataset, total_steps: int) -> GenerativeTraining:
+    """How the generator of a section of `config.generators` is trained.
+
+    Args:
+      section: `method`, a module of `mgan_jax.training`; `networks` and `arguments` of its factory; `code_size`; `epochs`,
+        `batch_size`, `chunk_size`.
+      dataset: whose shapes models take.
+      total_steps: of the training.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    arguments = dict(section.get("arguments", {}))
+    if section.method != "vae":
+        arguments["code_size"] = section.code_size
+    return build("training", section.method, total_steps=total_steps, **networks_of(section, dataset), **arguments)
+
+
+def facts(config: Any, settings: Any, classifier: Classifier, dataset: Dataset, run: Run | None = None) -> dict[str, Any]:
+    """What factories of defenses ask for that look for an image's code; nothing where the section names no generator.
+
+    Args:
+      config: the whole configuration.
+      settings: of the defense: `generator`, a name in `config.generators`; `search`, arguments of the overpowered attack.
+      classifier: the target.
+      dataset: whose shapes models take.
+      run: the seed, in whose folder generators lie; None: only to see whether all can be built.
+
+    Raises:
+      ValueError: there is no such generator, or as factories do.
+    """
+    if "generator" not in settings:
+        return {}
+    if settings.generator not in config.generators:
+        raise ValueError(f"there is no generator {settings.generator!r}; choose from {', '.join(config.generators)}")
+    section = config.generators[settings.generator]
+    decode = networks_of(section, dataset)["decoder"].apply
+    generative_training(section, dataset, 1)
+    found = {"decode": decode, "code_size": section.code_size, "train_generator": trained(settings.generator, section, run)}
+    if "search" in settings:
+        found["search"] = overpowered_pairs(classifier.apply, decode, **settings.search)
+    return found
+
+
+def trained(name: str, section: Any, run: Run | None) -> Callable[[Array, Any], Variables]:
+    """`train_generator(key, images) -> variables` that is resumed; its keys are the stage's own, the same for every defense."""
+
+    def train_generator(key: Array, images: Any) -> Variables:
+        del key
+        steps = loop.num_steps(section.epochs, len(images), section.batch_size, section.chunk_size)
+        training = generative_training(section, run.dataset, steps)
+        fresh = lambda: training.init(stream_key(run.seed, "generator", name), run.dataset.image_shape)  # noqa: E731
+        read = {**run.reads(), "generator": section.to_dict(), "num_images": len(images)}
+        done = train(run, f"generator_{name}", fresh, training.train_step, section, steps, read, (images,))
+        return training.generator(done.state)
+
+    return train_generator
