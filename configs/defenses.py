@@ -37,8 +37,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
     linf = {"epsilon": epsilon}
     pgd = {**linf, "num_steps": 40, "step_size": None}
     batch = 128 if mnist else 50
-    robust = training(1 if smoke else 20 if mnist else 40, 5e-3, batch)
+    robust = {**training(1 if smoke else 20 if mnist else 40, 5e-3, batch), "warmup": 0.4}
     small = {"classifier": {"name": "strided_cnn"}}
+    plain = training(1 if smoke else 6 if mnist else 40, 2e-3, batch)
+    brief = training(1 if smoke else 3 if mnist else 20, 2e-3, batch)
+    lenet, size = {"classifier": {"name": "lenet"}}, {"code_size": 32 if mnist else 16}
+    inversion = {"num_restarts": 10, "num_steps": 200}
+    few = {"num_images": 200, "num_adaptive_images": 100, "batch_size": 100, "masking": {"steps": (5, 10, 20)}}
     config.defenses = ConfigDict({
         "fast_adversarial_training": {"arguments": {**linf}, "networks": {**small}, "training": {**robust}},
         "fgsm_adversarial_training": {
@@ -54,12 +59,57 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
             "training": {**robust},
         },
+        "defensive_distillation": {"arguments": {"temperature": 20.0}, "networks": {**lenet}, "training": {**plain}},
+        "bit_depth": {"method": "squeezing", "arguments": {"squeeze": {"name": "bit_depth", "bits": 1}}},
+        "median_smoothing": {"method": "squeezing", "arguments": {"squeeze": {"name": "median", "size": 2}}},
+        "guided_denoiser": {"networks": {"network": {"name": "unet"}}, "learned_from": ("clean", "fgsm", "short_pgd"),
+                            "training": {**brief}},
+        "pixel_defend": {"arguments": {**linf}, "networks": {"density": {"name": "pixel_cnn"}}, "training": {**brief}, **few},
+        "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **few},
+        "enhanced_invert_and_classify": {
+            "generator": "vae",
+            "search": {"eta": 1.5 if mnist else 0.8, "num_steps": 20},
+            "arguments": {**inversion},
+            "training": {**brief},
+            **few,
+        },
+        "robust_features": {
+            "of": "pgd_adversarial_training",
+            "arguments": {"num_steps": 10 if smoke else 200},
+            "networks": {**lenet},
+            "fit_images": 20000 if mnist else 1000,
+            "training": {**plain},
+        },
+        "non_robust_features": {"learned_from": ("towards",), "networks": {**lenet}, "training": {**plain},
+                                "fit_images": 20000 if mnist else 1000},
     }, sort_keys=False)  # fmt: skip
+    config.teachers = ConfigDict({
+        "clean": {"method": "pgd", "arguments": {"epsilon": 0.0, "num_steps": 1}},
+        "short_pgd": {"method": "pgd", "arguments": {**linf, "num_steps": 7, "step_size": epsilon / 4}},
+        "towards": {"method": "pgd", "arguments": {"norm": "l2", "epsilon": 2.0, "num_steps": 20, "step_size": 0.25}},
+    })  # fmt: skip
+    config.generators = ConfigDict({
+        "vae": {
+            "method": "vae",
+            **size,
+            "networks": {"encoder": {"name": "encoder"}, "decoder": {"name": "decoder"}},
+            "epochs": 1 if smoke else 20 if mnist else 60,
+            "batch_size": batch,
+            "chunk_size": 50,
+        },
+    })  # fmt: skip
     config.attacks = ConfigDict({
         "fgsm": {"knowledge": WHITE, "arguments": {**linf}},
         "pgd": {"knowledge": WHITE, "arguments": pgd},
         "autoattack": {"knowledge": WHITE, "arguments": {**linf}},
         "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}},
+        "latent_space": {
+            "knowledge": WHITE,
+            "arguments": {**linf},
+            "unaware": False,
+            "defenses": ("invert_and_classify", "enhanced_invert_and_classify"),
+            "batch_size": 100,
+        },
         "carlini_wagner_l2": {
             "knowledge": WHITE,
             "norm": "l2",

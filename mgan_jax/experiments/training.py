@@ -138,7 +138,7 @@ def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train
     Args:
       run: the seed.
       stage: name of what learns; its trainings are stages whose names begin with it.
-      settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`, and `weight_decay` where it is not 0.
+      settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`, and where they are not 0 `weight_decay` and `warmup`.
       reads: as in `train`.
     """
 
@@ -146,7 +146,8 @@ def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train
         # Steps draw from the stage's own key, as those of every training do: it is not kept in a checkpoint.
         del key
         steps = loop.num_steps(settings.epochs, len(data[0]), settings.batch_size, settings.chunk_size)
-        transform = target.optimizer(settings.learning_rate, steps, settings.get("weight_decay", 0.0))
+        more = {name: settings.get(name, 0.0) for name in ("weight_decay", "warmup")}
+        transform = target.optimizer(settings.learning_rate, steps, **more)
         step, fresh = minimise.make_train_step(loss, transform), lambda: minimise.init_state(params, transform)
         return train(run, f"{stage}_{name}", fresh, step, settings, steps, reads, data).state.params
 

@@ -43,6 +43,7 @@ def minimiser(
     batch_size: int = 100,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    warmup: float = 0.0,
     seed: int = 0,
     chunk_size: int = 50,
 ) -> Train:
@@ -50,7 +51,7 @@ def minimiser(
 
     Args:
       epochs, batch_size: of every training.
-      learning_rate, weight_decay: of AdamW, the rate falling along a cosine to 0.
+      learning_rate, weight_decay, warmup: as in `target.optimizer`.
       seed: of the order of the data.
       chunk_size: steps of one compiled call.
 
@@ -62,7 +63,7 @@ def minimiser(
         del name
         number = len(data[0])
         steps = loop.num_steps(epochs, number, batch_size, min(chunk_size, max(1, number // batch_size)))
-        transform = optimizer(learning_rate, steps, weight_decay)
+        transform = optimizer(learning_rate, steps, weight_decay, warmup)
         chunk = loop.make_chunk(make_train_step(loss, transform), data)
         progress = loop.Progress(init_state(params, transform), 0, {})
         size = min(chunk_size, max(1, number // batch_size))

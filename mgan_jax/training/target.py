@@ -9,15 +9,28 @@ import optax
 from mgan_jax.types import Array, Classifier, TrainState
 
 
-def optimizer(learning_rate: float, total_steps: int, weight_decay: float = 0.0) -> optax.GradientTransformation:
+def optimizer(
+    learning_rate: float, total_steps: int, weight_decay: float = 0.0, warmup: float = 0.0
+) -> optax.GradientTransformation:
     """AdamW, its learning rate falling along a cosine to 0 over the training.
 
+    Args:
+      learning_rate: the largest.
+      total_steps: of the training.
+      weight_decay: of AdamW.
+      warmup: share of the steps over which the rate first rises from 0.
+
     Raises:
-      ValueError: a learning rate that is not positive, or a negative weight decay.
+      ValueError: a learning rate that is not positive, a negative weight decay, or a warm-up outside [0, 1).
     """
-    if not learning_rate > 0 or weight_decay < 0:
-        raise ValueError(f"learning_rate is {learning_rate}, weight_decay {weight_decay}; choose > 0 and >= 0")
-    return optax.adamw(optax.cosine_decay_schedule(learning_rate, total_steps), weight_decay=weight_decay)
+    if not learning_rate > 0 or weight_decay < 0 or not 0 <= warmup < 1:
+        raise ValueError(
+            f"learning_rate is {learning_rate}, weight_decay {weight_decay}, warmup {warmup}; choose > 0, >= 0 and in [0, 1)"
+        )
+    if not warmup:
+        return optax.adamw(optax.cosine_decay_schedule(learning_rate, total_steps), weight_decay=weight_decay)
+    risen = max(1, int(warmup * total_steps))
+    return optax.adamw(optax.warmup_cosine_decay_schedule(0.0, learning_rate, risen, total_steps), weight_decay=weight_decay)
 
 
 def init_state(key: Array, target: Classifier, transform: optax.GradientTransformation) -> TrainState:
