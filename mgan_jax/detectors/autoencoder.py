@@ -33,7 +33,7 @@ def autoencoder(
       train: how it is trained; the training is named "autoencoder".
       distance: "l1", the mean absolute error; "l2", the mean squared error; "jensen_shannon", the Jensen-Shannon divergence of
         the network's softmaxes at a temperature, reconstructions cut to [0, 1].
-      apply_fn: the network f; only for "jensen_shannon".
+      apply_fn: the network f; only "jensen_shannon" looks at it.
       temperature: what logits are divided by; 10 and 40 in the paper. Only for "jensen_shannon".
       noise: standard deviation in training, in units of pixels in [0, 1].
 
@@ -41,14 +41,13 @@ def autoencoder(
       A `Detector`; its state is the autoencoder's variables, `score` gives [B] >= 0, and can be jitted and differentiated.
 
     Raises:
-      ValueError: another distance, "jensen_shannon" without apply_fn or another one with it, a temperature that is not positive
-        or noise that is negative.
+      ValueError: another distance, "jensen_shannon" without apply_fn, a temperature that is not positive or noise that is
+        negative.
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance is {distance!r}; choose one of {', '.join(DISTANCES)}")
-    if (apply_fn is None) == (distance == "jensen_shannon"):
-        given = "no" if apply_fn is None else "an"
-        raise ValueError(f"distance is {distance!r} with {given} apply_fn; only 'jensen_shannon' takes, and needs, one")
+    if apply_fn is None and distance == "jensen_shannon":
+        raise ValueError("distance is 'jensen_shannon' with no apply_fn, whose answers it compares")
     if not 0 < temperature < float("inf") or not 0 <= noise < float("inf"):
         raise ValueError(f"temperature is {temperature}, noise {noise}; choose it positive, and noise >= 0")
 

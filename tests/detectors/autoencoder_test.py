@@ -95,7 +95,7 @@ def test_noise_is_added_in_training_and_the_clean_image_is_what_is_wanted(images
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"distance": "l3"}, "choose one of l1"), ({"distance": "jensen_shannon"}, "with no apply_fn"),
-     ({"apply_fn": apply}, "with an apply_fn"), ({"noise": -0.1}, "-0.1"), ({"temperature": 0.0}, "temperature is 0")],
+     ({"noise": -0.1}, "-0.1"), ({"temperature": 0.0}, "temperature is 0")],
 )  # fmt: skip
 def test_mistakes_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):

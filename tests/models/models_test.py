@@ -10,7 +10,10 @@ from jax import lax
 from mgan_jax.build import build
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.classifier import activations, first_weights
+from mgan_jax.models.critic import critic
+from mgan_jax.models.decoder import decoder
 from mgan_jax.models.discriminator import discriminator
+from mgan_jax.models.encoder import encoder
 from mgan_jax.models.generator import generator
 from mgan_jax.models.layers import (
     Conv,
@@ -186,3 +189,36 @@ def test_autoencoders_give_images_of_any_size_each_on_its_own(form, output, shap
 def test_other_autoencoders_are_refused(arguments):
     with pytest.raises(ValueError, match="choose"):
         autoencoder(**arguments)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", ["dense", "convolutional"])
+def test_decoders_make_images_of_any_size_each_on_its_own_and_encoders_read_them(form, shape):
+    made, read, judge = decoder(5, (8, 4), form), encoder(5, (4, 8), form), critic((4, 8), form)
+    variables = made.init(jax.random.key(0), shape)
+    codes = jax.random.normal(jax.random.key(1), (3, 5))
+    images = made.apply(variables, codes)
+    assert images.shape == (3, *shape) and images.min() > 0 and images.max() < 1 and np.std(images) > 0
+    np.testing.assert_allclose(made.apply(variables, codes[1:2])[0], images[1], rtol=1e-5, atol=1e-5)
+    for network, outputs in ((read, (3, 10)), (judge, (3,))):
+        weights = network.init(jax.random.key(2), shape)
+        found = network.apply(weights, images)
+        assert found.shape == outputs and np.std(found) > 0
+        np.testing.assert_allclose(network.apply(weights, images[1:2])[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_dense_decoder_by_numpy():
+    made = decoder(3, (6,))
+    variables = made.init(jax.random.key(0), (2, 3, 2))
+    params = {**variables["params"], "offset": jax.random.normal(jax.random.key(1), (2, 3, 2))}
+    codes = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    hidden = np.maximum(codes @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None], 0)
+    expected = 1 / (1 + np.exp(-((hidden @ params["kernel"]).reshape(4, 2, 3, 2) + params["offset"][None])))
+    np.testing.assert_allclose(made.apply({"params": params}, codes), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"form": "round"}, {"widths": ()}, {"widths": (4, 0)}, {"code_size": 0}])
+@pytest.mark.parametrize("factory", [decoder, encoder])
+def test_other_decoders_and_encoders_are_refused(factory, arguments):
+    with pytest.raises(ValueError, match="choose"):
+        factory(**arguments)
