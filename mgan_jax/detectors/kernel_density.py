@@ -1,4 +1,4 @@
-"""Kernel density of the last hidden layer (Feinman et al. 2017, arXiv:1703.00410, section 4.1)."""
+"""Kernel density of the last hidden layer (Feinman et al. 2017, arXiv:1703.00410)."""
 
 import math
 from collections.abc import Sequence

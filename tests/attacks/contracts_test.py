@@ -29,6 +29,7 @@ from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
+from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.square import square
 from mgan_jax.attacks.substitute_model import substitute_model
 from mgan_jax.attacks.undetected import undetected
@@ -56,6 +57,11 @@ def fitted(learned, variables, shape=(8, 8, 1)):
     images = jax.random.uniform(jax.random.key(6), (8, *shape))
     state = jax.jit(learned.fit)(jax.random.key(7), variables, images, jnp.arange(8, dtype=jnp.int32) % 2)
     return jax.tree_util.Partial(learned.attack, state)
+
+
+def brightness(variables, images):
+    """A detector that needs no fitting."""
+    return images.mean((1, 2, 3))
 
 
 def on_substitute(apply_fn, epsilon, variables):
@@ -95,6 +101,7 @@ MAKE = {
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
     "pgd_mutants": lambda f, e, v: pgd_mutants(f, [gaussian_fuzzing()], epsilon=e, num_steps=5, step_size=0.05),
+    "selective_gradient_descent": lambda f, e, v: selective_gradient_descent(f, brightness, 0.5, e, 5, 0.05),
     "square": lambda f, e, v: square(f, e, num_queries=30),
     "substitute_model": on_substitute,
     "variance_reduced_gradient": lambda f, e, v: variance_reduced_gradient(f, e, 5, 0.05, num_samples=2),
@@ -109,7 +116,8 @@ L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "
 UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
               "pgd_mutants", "undetected", "universal_perturbation")  # fmt: skip
 DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
-           "gradient_descent", "pgd", "pgd_mutants", "square", "variance_reduced_gradient")  # fmt: skip
+           "gradient_descent", "pgd", "pgd_mutants", "selective_gradient_descent", "square",
+           "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 
