@@ -25,6 +25,7 @@ from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.fooling import fooling
 from mgan_jax.attacks.gradient_descent import gradient_descent
 from mgan_jax.attacks.jsma import jsma
+from mgan_jax.attacks.latent_space import latent_space
 from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd import pgd
@@ -36,6 +37,7 @@ from mgan_jax.attacks.undetected import undetected
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
 from mgan_jax.models.autoencoder import autoencoder
+from mgan_jax.models.decoder import decoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
@@ -71,6 +73,15 @@ def on_substitute(apply_fn, epsilon, variables):
     return fitted(substitute_model(apply_fn, substitute, make_attack, num_rounds=1, num_epochs=2), variables)
 
 
+def in_codes(apply_fn, epsilon):
+    """The latent space of an untrained decoder, which stands beside the target instead of in it."""
+    made = decoder(3, (8,))
+    generator = made.init(jax.random.key(8), (8, 8, 1))
+    return latent_space(
+        apply_fn, made.apply, apply_fn, 3, epsilon, num_steps=5, inversion_steps=5, generator=lambda variables: generator
+    )
+
+
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
     "adversarial_patch": lambda f, e, v: fitted(adversarial_patch(f, num_steps=2), v),
@@ -97,6 +108,7 @@ MAKE = {
     "fooling": lambda f, e, v: fooling(f, 0.05, 5),
     "gradient_descent": lambda f, e, v: gradient_descent(f, num_steps=5),
     "jsma": lambda f, e, v: jsma(f, theta=0.6, gamma=0.2),
+    "latent_space": lambda f, e, v: in_codes(f, e),
     "lbfgs": lambda f, e, v: lbfgs(f, 4, 10),
     "mgan": lambda f, e, v: generative(mgan, f, e, mutations=[gaussian_fuzzing()]),
     "pgd": lambda f, e, v: pgd(f, e, 5, 0.05),
@@ -116,7 +128,7 @@ L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "
 UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
               "pgd_mutants", "undetected", "universal_perturbation")  # fmt: skip
 DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
-           "gradient_descent", "pgd", "pgd_mutants", "selective_gradient_descent", "square",
+           "gradient_descent", "latent_space", "pgd", "pgd_mutants", "selective_gradient_descent", "square",
            "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 

@@ -222,3 +222,12 @@ def test_a_dense_decoder_by_numpy():
 def test_other_decoders_and_encoders_are_refused(factory, arguments):
     with pytest.raises(ValueError, match="choose"):
         factory(**arguments)
+
+
+def test_an_mlps_first_weights_can_begin_larger():
+    plain, large = (build("models", "mlp", image_shape=(8, 8, 1), num_classes=10, initial_scale=s) for s in (1.0, 10.0))
+    before, after = (model.init(jax.random.key(0))["params"] for model in (plain, large))
+    np.testing.assert_allclose(after["dense1"]["layer"]["kernel"], 10 * before["dense1"]["layer"]["kernel"])
+    np.testing.assert_array_equal(after["output"]["kernel"], before["output"]["kernel"])
+    with pytest.raises(ValueError, match=r"-2\.0"):
+        build("models", "mlp", image_shape=(8, 8, 1), num_classes=10, initial_scale=-2.0)

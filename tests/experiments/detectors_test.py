@@ -1,0 +1,122 @@
+"""Detectors end to end on a small network: cells by hand, thresholds, stages that are read again, mistakes in one line."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgan_jax.datasets.digits import digits
+from mgan_jax.experiments import detecting, detectors
+from mgan_jax.experiments.options import Options
+from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences
+
+DECODER = {"name": "decoder", "code_size": 10, "widths": (8,)}
+TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 50, "chunk_size": 5}
+CONFIG = {
+    "experiment": "detectors", "seed": 0, "epsilon": 0.3, "rows": (),
+    "dataset": {"name": "digits", "num_validation": 350},
+    "target": {"name": "mlp", "epochs": 3, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20, "weight_decay": 0.0,
+               "max_shift": 0},
+    "mutation": {}, "protocols": {"qualified": {"rate": 0.05, "min_accuracy_ratio": 0.5}},
+    "attacks": {
+        "fgsm": {"knowledge": "white box", "arguments": {"epsilon": 0.3}},
+        "pgd": {"knowledge": "white box", "arguments": {"epsilon": 0.3, "num_steps": 3, "step_size": 0.1}},
+    },
+    "detectors": {
+        "label_change_rate": {"operator": "GF", "rate": 0.3, "fit_on": "validation", "fit_images": 100,
+                              "arguments": {"num_mutants": 5, "min_accuracy_ratio": 0.5}},
+        "feature_squeezing": {"arguments": {}},
+        "supervised_reconstruction": {
+            "networks": {"decoder": DECODER, "classifier": {"name": "discriminator", "widths": (4,)}},
+            "training": TRAINING, "learned_from": ("fgsm", "pgd"), "fit_images": 200,
+        },
+    },
+    "joint": ("label_change_rate", "feature_squeezing"),
+    "adaptive": {"detectors": ("feature_squeezing", "joint"), "arguments": {"epsilon": 0.3, "num_steps": 5, "step_size": 0.05},
+                 "num_images": 20, "batch_size": 20},
+    "undetected": {"weights": (), "margin": 0.1},
+    "testing": {"num_images": 60, "num_fit_images": 300, "num_validation_images": 100, "batch_size": 100, "operators": (),
+                "method": "auto"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("detectors")
+    detectors.run(ConfigDict(CONFIG), Options(path))
+    return path, json.loads((path / "results.json").read_text())
+
+
+def test_every_pair_has_a_cell_and_false_positives_are_few(made):
+    _, results = made
+    pairs = {(row["attack"], row["detector"]) for row in results["rows"]}
+    assert pairs == {(a, d) for a in ("fgsm", "pgd") for d in (*CONFIG["detectors"], "joint")}
+    for row in results["rows"]:
+        low, high = row["detection_rate_ci95"]
+        assert low <= row["detection_rate"] <= high and 0 <= row["auroc"] <= 1
+        assert row["false_positive_rate"] < 0.25 and row["num_images"] == 60
+    success = {row["attack"]: round(row["success_rate"] * row["num_images"]) for row in results["attack_rows"]}
+    assert all(row["num_adversarial"] == success[row["attack"]] > 20 for row in results["rows"])
+
+
+def test_what_learns_from_attacks_is_shown_without_each_of_them(made):
+    path, results = made
+    rows = [row for row in results["rows"] if row["detector"] == "supervised_reconstruction"]
+    assert [row["left_out"] for row in rows] == [True, True]
+    folders = {folder.name for folder in (path / "detectors").iterdir()}
+    assert {"supervised_reconstruction_without_fgsm", "supervised_reconstruction_without_pgd"} <= folders
+    read = json.loads((path / "detectors" / "supervised_reconstruction_without_pgd" / "reads" / "state.json").read_text())
+    assert read["detector"]["learned_from"] == ["fgsm"] and set(read["attacks"]) == {"fgsm"}
+
+
+def test_an_attack_that_follows_the_score_is_less_detected(made):
+    _, results = made
+    row = next(row for row in results["adaptive_rows"] if row["detector"] == "feature_squeezing")
+    assert row["undetected_rate"] <= row["success_rate"] and row["num_images"] == 20
+    assert set(row["others"]) == {"label_change_rate", "supervised_reconstruction", "joint"}
+
+
+def test_cells_are_what_the_kept_scores_say(made):
+    path, results = made
+    load = lambda name: np.load(path / "stages" / f"{name}.npz")  # noqa: E731
+    clean, scores = (load(f"scores_feature_squeezing_{part}")["scores"] for part in ("clean", "pgd"))
+    success = load("attack_pgd")["success"]
+    row = next(row for row in results["rows"] if (row["attack"], row["detector"]) == ("pgd", "feature_squeezing"))
+    assert row["detection_rate"] == pytest.approx((scores[success] > row["threshold"]).mean())
+    assert row["false_positive_rate"] == pytest.approx((clean > row["threshold"]).mean())
+    pairs = scores[success][:, None] - clean[success][None]
+    assert row["auroc"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
+
+
+def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
+    path, results = made
+    for title, heads, lines in (cell_table(results), attack_table(results), adaptive_table(results)):
+        assert title and lines and all(len(line) == len(heads) for line in lines)
+    assert sentences(results)
+    page = (path / "report.html").read_text()
+    assert page.count("<img") == 3 and "Attacks that know a detector" in page
+    times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+    detectors.run(ConfigDict(CONFIG), Options(path))
+    assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"joint": ("nothing",)}, "nothing"),
+    ({"rows": ("nothing",)}, "nothing"),
+    ({"undetected": {"weights": (1.0,), "margin": 0.1}}, "name mgan among the attacks"),
+    ({"testing": {**CONFIG["testing"], "num_validation_images": 10}}, "num_validation_images is 10"),
+    ({"detectors": {"supervised_reconstruction": {"learned_from": ("deepfool",)}}}, "deepfool"),
+])  # fmt: skip
+def test_mistakes_are_found_before_anything_runs(change, message):
+    config = ConfigDict({**copy.deepcopy(CONFIG), **change})
+    with pytest.raises(ValueError, match=message):
+        detectors.check(config, digits(0))
+
+
+def test_a_detector_that_learns_from_attacks_stands_for_its_forms():
+    config = ConfigDict(CONFIG)
+    names = detecting.sections(config, list(config.detectors))
+    assert detecting.column("supervised_reconstruction_without_pgd", names) == ("supervised_reconstruction", True)
+    assert detecting.column("feature_squeezing", names) == ("feature_squeezing", False)
