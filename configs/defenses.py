@@ -43,49 +43,76 @@ def get_config(variant: str = "digits") -> ConfigDict:
     brief = training(1 if smoke else 3 if mnist else 20, 2e-3, batch)
     lenet, size = {"classifier": {"name": "lenet"}}, {"code_size": 32 if mnist else 16}
     inversion = {"num_restarts": 10, "num_steps": 200}
-    few = {"num_images": 200, "num_adaptive_images": 100, "batch_size": 100, "masking": {"steps": (5, 10, 20)}}
+    # An inversion costs 2,000 passes of the decoder an image, and a step of an attack is one inversion.
+    few = {"num_images": 200, "num_adaptive_images": 100, "batch_size": 100}
+    seldom = {**few, "masking": {"steps": (5, 20), "epsilons": (0.0, 0.1, epsilon, 1.0)}}
+    part = {"fit_images": 10000 if mnist else 1000}
     config.defenses = ConfigDict({
-        "fast_adversarial_training": {"arguments": {**linf}, "networks": {**small}, "training": {**robust}},
+        "fast_adversarial_training": {
+            "arguments": {**linf},
+            "networks": {**small},
+            "training": {**robust},
+            "num_adaptive_images": 1000 if mnist else 100,
+        },
         "fgsm_adversarial_training": {
             "method": "adversarial_training",
             "arguments": {"clean_weight": 0.5},
             "networks": {**small},
             "attacks": {"make_attack": {"name": "fgsm", **linf}},
-            "training": {**robust},
+            "training": {**robust, "epochs": robust["epochs"] / 2},
         },
         "pgd_adversarial_training": {
             "method": "adversarial_training",
             "networks": {**small},
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
-            "training": {**robust},
+            "training": {**robust, "epochs": robust["epochs"] / 4},
         },
-        "defensive_distillation": {"arguments": {"temperature": 20.0}, "networks": {**lenet}, "training": {**plain}},
+        "defensive_distillation": {
+            "arguments": {"temperature": 20.0},
+            "networks": {**lenet},
+            "training": {**plain, "learning_rate": 1e-2},
+        },
         "bit_depth": {"method": "squeezing", "arguments": {"squeeze": {"name": "bit_depth", "bits": 1}}},
         "median_smoothing": {"method": "squeezing", "arguments": {"squeeze": {"name": "median", "size": 2}}},
-        "guided_denoiser": {"networks": {"network": {"name": "unet"}}, "learned_from": ("clean", "fgsm", "short_pgd"),
-                            "training": {**brief}},
-        "pixel_defend": {"arguments": {**linf}, "networks": {"density": {"name": "pixel_cnn"}}, "training": {**brief}, **few},
-        "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **few},
+        "guided_denoiser": {
+            "networks": {"network": {"name": "unet"}},
+            "learned_from": ("clean", "fgsm", "weak_pgd", "short_pgd"),
+            "training": {**brief, "learning_rate": 5e-3},
+            **part,
+        },
+        "pixel_defend": {
+            "arguments": {"epsilon": 0.3},
+            "networks": {"density": {"name": "pixel_cnn", "width": 16, "num_layers": 3}},
+            "training": {**brief},
+            **part,
+            **few,
+        },
+        "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **seldom},
         "enhanced_invert_and_classify": {
             "generator": "vae",
             "search": {"eta": 1.5 if mnist else 0.8, "num_steps": 20},
             "arguments": {**inversion},
             "training": {**brief},
-            **few,
+            **seldom,
         },
         "robust_features": {
-            "of": "pgd_adversarial_training",
-            "arguments": {"num_steps": 10 if smoke else 200},
+            "of": "fast_adversarial_training",
+            "arguments": {"num_steps": 10 if smoke else 100, "step_size": 0.2},
             "networks": {**lenet},
-            "fit_images": 20000 if mnist else 1000,
             "training": {**plain},
+            **part,
         },
-        "non_robust_features": {"learned_from": ("towards",), "networks": {**lenet}, "training": {**plain},
-                                "fit_images": 20000 if mnist else 1000},
+        "non_robust_features": {
+            "learned_from": ("towards",),
+            "networks": {**lenet},
+            "training": {**plain},
+            **part,
+        },
     }, sort_keys=False)  # fmt: skip
     config.teachers = ConfigDict({
         "clean": {"method": "pgd", "arguments": {"epsilon": 0.0, "num_steps": 1}},
-        "short_pgd": {"method": "pgd", "arguments": {**linf, "num_steps": 7, "step_size": epsilon / 4}},
+        "weak_pgd": {"method": "pgd", "arguments": {"epsilon": epsilon * 2 / 3, "num_steps": 5, "step_size": epsilon / 5}},
+        "short_pgd": {"method": "pgd", "arguments": {**linf, "num_steps": 5, "step_size": epsilon / 4}},
         "towards": {"method": "pgd", "arguments": {"norm": "l2", "epsilon": 2.0, "num_steps": 20, "step_size": 0.25}},
     })  # fmt: skip
     config.generators = ConfigDict({
@@ -98,20 +125,30 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "chunk_size": 50,
         },
     })  # fmt: skip
+    inverting = ("invert_and_classify", "enhanced_invert_and_classify")
+    not_inverting = ("none", *(name for name in config.defenses if name not in inverting))
+    trained = ("none", *(name for name in config.defenses if "classifier" in config.defenses[name].get("networks", {})))
     config.attacks = ConfigDict({
         "fgsm": {"knowledge": WHITE, "arguments": {**linf}},
         "pgd": {"knowledge": WHITE, "arguments": pgd},
-        "autoattack": {"knowledge": WHITE, "arguments": {**linf}},
-        "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}},
+        "pgd_10_restarts": {
+            "method": "pgd",
+            "knowledge": WHITE,
+            "arguments": {**pgd, "num_steps": 50, "step_size": 0.01, "num_restarts": 10},
+            "defenses": trained,
+        },
+        "autoattack": {"knowledge": WHITE, "arguments": {**linf}, "defenses": (*trained, "bit_depth", "median_smoothing")},
+        "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}, "defenses": not_inverting},
         "latent_space": {
             "knowledge": WHITE,
             "arguments": {**linf},
             "unaware": False,
-            "defenses": ("invert_and_classify", "enhanced_invert_and_classify"),
+            "defenses": inverting,
             "batch_size": 100,
         },
         "carlini_wagner_l2": {
             "knowledge": WHITE,
+            "defenses": not_inverting,
             "norm": "l2",
             "batch_size": 100,
             "arguments": {"num_steps": 20 if smoke else 100, "num_searches": 5, "learning_rate": 0.1, "initial_constant": 0.1},

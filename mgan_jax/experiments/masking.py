@@ -31,7 +31,8 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
     """
     masking = one.run.config.masking
     settings, steps = one.run.config.attacks[masking.attack], settings_of(one.run.config, name, "steps")
-    pairs = [(epsilon, steps[-1]) for epsilon in masking.epsilons] + [(masking.epsilon, count) for count in steps[:-1]]
+    epsilons = settings_of(one.run.config, name, "epsilons")
+    pairs = [(epsilon, steps[-1]) for epsilon in epsilons] + [(masking.epsilon, count) for count in steps[:-1]]
 
     def make() -> list[dict]:
         rows = []
@@ -53,6 +54,7 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
         "attack": settings.to_dict(),
         "masking": masking.to_dict(),
         "steps": list(steps),
+        "epsilons": list(epsilons),
         "n": len(test.labels),
     }
     return stage_rows(one.run, "masking_curve", read, make)

@@ -1,0 +1,132 @@
+"""Defenses end to end on small networks: cells by hand, stages that are read again, mistakes in one line."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgan_jax.datasets.digits import digits
+from mgan_jax.experiments import defenses
+from mgan_jax.experiments.options import Options
+from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table
+
+TRAINING = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20}
+SMALL = {"classifier": {"name": "mlp", "widths": (16,)}}
+CONFIG = {
+    "experiment": "defenses", "seed": 0, "epsilon": 0.2, "rows": (),
+    "dataset": {"name": "digits", "num_validation": 350},
+    "target": {"name": "mlp", "epochs": 3, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20, "weight_decay": 0.0,
+               "max_shift": 0},
+    "attacks": {
+        "fgsm": {"knowledge": "white box", "arguments": {"epsilon": 0.2}},
+        "pgd": {"knowledge": "white box", "arguments": {"epsilon": 0.2, "num_steps": 5, "step_size": None}},
+        "latent_space": {"knowledge": "white box", "unaware": False, "defenses": ("invert_and_classify",),
+                         "arguments": {"epsilon": 0.2, "num_steps": 3, "inversion_steps": 3, "num_restarts": 2}},
+    },
+    "teachers": {"short": {"method": "pgd", "arguments": {"epsilon": 0.2, "num_steps": 1}}},
+    "generators": {"vae": {"method": "vae", "code_size": 4, "epochs": 1, "batch_size": 50, "chunk_size": 20,
+                           "networks": {"encoder": {"name": "encoder", "widths": (8,)},
+                                        "decoder": {"name": "decoder", "widths": (8,)}}}},
+    "defenses": {
+        "fast_adversarial_training": {"arguments": {"epsilon": 0.2}, "networks": SMALL, "training": TRAINING},
+        "bit_depth": {"method": "squeezing", "arguments": {"squeeze": {"name": "bit_depth", "bits": 1}}},
+        "invert_and_classify": {"generator": "vae", "arguments": {"num_restarts": 2, "num_steps": 3}, "num_images": 20,
+                                "num_adaptive_images": 10, "masking": {"steps": (1, 2)}},
+        "non_robust_features": {"learned_from": ("short",), "networks": SMALL, "training": TRAINING, "fit_images": 100},
+        "robust_features": {"of": "fast_adversarial_training", "arguments": {"num_steps": 2}, "networks": SMALL,
+                            "training": TRAINING, "fit_images": 100},
+    },
+    "masking": {"attack": "pgd", "black_box": "fgsm", "single_step": "fgsm", "epsilon": 0.2, "epsilons": (0.0, 0.2, 1.0),
+                "steps": (1, 4), "draws": 2},
+    "testing": {"num_images": 40, "num_adaptive_images": 30, "batch_size": 50, "pictures": ("pgd",), "operators": (),
+                "method": "auto"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("defenses")
+    defenses.run(ConfigDict(CONFIG), Options(path))
+    return path, json.loads((path / "results.json").read_text())
+
+
+def test_every_cell_is_there_with_its_size(made):
+    _, results = made
+    names = ["none", *CONFIG["defenses"]]
+    expected = [(d, a, aware) for d in names for aware in (False, True) for a in ("fgsm", "pgd")]
+    expected.append(("invert_and_classify", "latent_space", True))
+    assert sorted((row["defense"], row["attack"], row["aware"]) for row in results["rows"]) == sorted(expected)
+    for row in results["rows"]:
+        wide, narrow = (20, 10) if row["defense"] == "invert_and_classify" else (40, 30)
+        assert row["num_images"] == (narrow if row["aware"] else wide)
+        low, high = row["robust_accuracy_ci95"]
+        assert low <= row["robust_accuracy"] <= high
+
+
+def test_a_defended_network_meets_attacks_of_its_own(made):
+    path, results = made
+    cells = {(row["defense"], row["attack"], row["aware"]): row["robust_accuracy"] for row in results["rows"]}
+    assert cells["none", "pgd", True] == 0 < cells["fast_adversarial_training", "fgsm", True]
+    assert cells["bit_depth", "pgd", True] < cells["bit_depth", "pgd", False]
+    kept = [np.load(path / folder / "stages" / "attack_pgd.npz")["images"] for folder in (".", "defenses/bit_depth")]
+    assert len(kept[0]) == 40 and len(kept[1]) == 30
+
+
+def test_the_worst_case_is_no_better_than_its_attacks(made):
+    _, results = made
+    for worst in results["worst_cases"]:
+        alone = [row["robust_accuracy"] for row in results["rows"] if row["defense"] == worst["defense"]
+                 and row["aware"] and worst["aware"] and row["attack"] in worst["attacks"]]  # fmt: skip
+        assert all(worst["robust_accuracy"] <= value for value in alone)
+
+
+def test_the_checklist_looks_at_what_it_names(made):
+    _, results = made
+    claims = [line["claim"] for line in results["checklists"]["bit_depth"]]
+    assert len(claims) == 7 and "without a bound nothing withstands" in claims
+    for name in ("none", *CONFIG["defenses"]):
+        own = {(row["epsilon"], row["num_steps"]) for row in results["curve_rows"] if row["defense"] == name}
+        steps = (1, 2) if name == "invert_and_classify" else (1, 4)
+        assert own == {(0.0, steps[1]), (0.2, steps[1]), (1.0, steps[1]), (0.2, steps[0])}
+    undefended = next(row for row in results["curve_rows"] if row["defense"] == "none" and row["epsilon"] == 0.0)
+    assert undefended["success_rate"] == 0
+
+
+def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
+    path, results = made
+    for title, heads, lines in (summary_table(results), cell_table(results), worst_table(results)):
+        assert title and lines and all(len(line) == len(heads) for line in lines)
+    assert sentences(results)
+    page = (path / "report.html").read_text()
+    assert page.count("<img") == 2 + 1 + 2 and "Before and after purification" in page
+    times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+    defenses.run(ConfigDict(CONFIG), Options(path))
+    assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+
+
+def changed(name, **changes):
+    """The section of a defense with some fields replaced."""
+    return {"defenses": {**CONFIG["defenses"], name: {**CONFIG["defenses"].get(name, {}), **changes}}}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (changed("invert_and_classify", generator="gan"), "there is no generator 'gan'"),
+    (changed("robust_features", of="later"), "of is 'later'"),
+    (changed("non_robust_features", learned_from=("none",)), "learned_from names 'none'"),
+    (changed("invert_and_classify", num_images=0), r"are \(0, 0\)"),
+    (changed("none"), "stands for the undefended target"),
+    (changed("squeezing", arguments={"squeeze": {"name": "sharpen"}}), "sharpen"),
+    ({"masking": {**CONFIG["masking"], "attack": "square"}}, "square"),
+    ({"rows": ("nothing",)}, "nothing"),
+])  # fmt: skip
+def test_mistakes_are_found_before_anything_runs(change, message):
+    config = ConfigDict({**copy.deepcopy(CONFIG), **change})
+    with pytest.raises(ValueError, match=message):
+        defenses.check(config, digits(0))
+
+
+def test_one_defense_brings_the_one_it_stands_on():
+    config = ConfigDict(CONFIG)
+    assert defenses.with_bases(config, ["robust_features"]) == ["none", "fast_adversarial_training", "robust_features"]
