@@ -18,8 +18,8 @@ def mlp(
       image_shape: (H, W, C).
       num_classes: of the logits.
       widths: of the hidden layers.
-      initial_scale: by which the first layer's initial weights are multiplied. At about 10 they stay nearly as random as they were
-        drawn: the network learns nearly as well, and small steps along the sign of its gradient ruin it.
+      initial_scale: by which the first layer's initial weights are multiplied. At about 10 they stay nearly as random as they
+        were drawn: the network learns nearly as well, and small steps along the sign of its gradient ruin it.
 
     Raises:
       ValueError: initial_scale is not positive.
