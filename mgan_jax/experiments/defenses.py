@@ -41,11 +41,14 @@ def check(config: Any, dataset: Dataset) -> None:
             raise ValueError(f"config.defenses.{name}.of is {of!r}; name a defense that stands before it")
         _, given[name] = build_defense(config, name, classifier, dataset)
     for name, settings in config.attacks.items():
-        more = {"classify": classifier.apply} | next((given[d] for d in settings.get("defenses", ()) if d in given), {})
-        check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
         unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
         if unknown:
             raise ValueError(f"config.attacks.{name}.defenses names {unknown[0]!r}; choose from {', '.join(config.defenses)}")
+        shown = [defense for defense in settings.get("defenses", (NONE, *given)) if defense in (NONE, *given)]
+        if not shown:
+            continue
+        more = {"classify": classifier.apply} | next((given[defense] for defense in shown if defense in given), {})
+        check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
     named = (config.masking.attack, config.masking.black_box, config.masking.single_step)
     unknown = [name for name in named if name not in config.attacks]
     if unknown:
