@@ -33,12 +33,12 @@ class Pairs(NamedTuple):
 def overpowered_pairs(
     apply_fn: ApplyFn,
     decode: Decode,
-    eta: float = 1.0,
+    eta: float = 1.5,
     num_steps: int = 100,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     multiplier_rate: float = 0.1,
     initial_multiplier: float = 0.1,
-    start_distance: float = 0.1,
+    start_distance: float = 0.3,
     outputs: str = "softmax",
 ) -> Callable[..., Pairs]:
     """sup over z, z' of ||C(G(z)) - C(G(z'))||^2 subject to ||G(z) - G(z')||^2 <= eta^2.

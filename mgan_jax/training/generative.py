@@ -69,7 +69,7 @@ def alternating(
     critic_steps: int,
     critic_loss: Callable[..., Array],
     decoder_loss: Callable[[Array], Array],
-    transform: optax.GradientTransformation,
+    transforms: dict[str, optax.GradientTransformation],
 ) -> GenerativeTraining:
     """Steps of the critic, each on its own part of the batch, then one of the decoder (Goodfellow et al. 2014, algorithm 1).
 
@@ -80,7 +80,7 @@ def alternating(
       critic_steps: k; batches are a multiple of it.
       critic_loss: `(critic_variables, key, real, made) -> scalar`, images [B / k, H, W, C] both.
       decoder_loss: `(scores of made images [B / k]) -> scalar`.
-      transform: the optimiser of each player.
+      transforms: the optimiser of each player, `critic` (k steps where the other does one) and `decoder`.
 
     Returns:
       A `GenerativeTraining`; its steps raise ValueError where the batch is no multiple of k.
@@ -89,7 +89,7 @@ def alternating(
     def init(key: Array, image_shape: tuple[int, int, int]) -> TrainState:
         decoder_key, critic_key = jax.random.split(key)
         params = {"decoder": decoder.init(decoder_key, image_shape), "critic": critic.init(critic_key, image_shape)}
-        return TrainState(jnp.int32(0), params, {name: transform.init(player) for name, player in params.items()})
+        return TrainState(jnp.int32(0), params, {name: transforms[name].init(player) for name, player in params.items()})
 
     def train_step(state: TrainState, key: Array, step: Array, images: Array) -> tuple[TrainState, dict[str, Array]]:
         if len(images) % critic_steps:
@@ -102,7 +102,7 @@ def alternating(
             return jax.random.normal(key, (parts.shape[1], code_size))
 
         def move(name: str, gradient: Variables) -> None:
-            updates, opt_state[name] = transform.update(gradient, opt_state[name], params[name])
+            updates, opt_state[name] = transforms[name].update(gradient, opt_state[name], params[name])
             params[name] = optax.apply_updates(params[name], updates)
 
         for i in range(critic_steps):

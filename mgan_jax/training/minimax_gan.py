@@ -44,5 +44,8 @@ def minimax_gan(
     def decoder_loss(scores: Array) -> Array:
         return -jax.nn.softplus(scores).mean() if saturating else jax.nn.softplus(-scores).mean()
 
-    transform = optax.sgd(optax.cosine_decay_schedule(learning_rate, total_steps), momentum)
-    return alternating(decoder, critic, code_size, critic_steps, critic_loss, decoder_loss, transform)
+    def transform(steps: int) -> optax.GradientTransformation:
+        return optax.sgd(optax.cosine_decay_schedule(learning_rate, steps), momentum)
+
+    transforms = {"critic": transform(critic_steps * total_steps), "decoder": transform(total_steps)}
+    return alternating(decoder, critic, code_size, critic_steps, critic_loss, decoder_loss, transforms)

@@ -49,5 +49,8 @@ def wgan_gp(
         penalty = gradient_penalty(critic, variables, share * real + (1 - share) * made)
         return critic.apply(variables, made).mean() - critic.apply(variables, real).mean() + penalty_weight * penalty
 
-    transform = optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps), b1=0.0, b2=0.9)
-    return alternating(decoder, critic, code_size, critic_steps, critic_loss, lambda scores: -scores.mean(), transform)
+    def transform(steps: int) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.0, b2=0.9)
+
+    transforms = {"critic": transform(critic_steps * total_steps), "decoder": transform(total_steps)}
+    return alternating(decoder, critic, code_size, critic_steps, critic_loss, lambda scores: -scores.mean(), transforms)

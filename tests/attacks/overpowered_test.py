@@ -24,7 +24,7 @@ def test_of_linear_maps_it_finds_the_largest_singular_value(eta):
     matrix, weights = rng.normal(size=(3, 16)).astype(np.float32) / 4, rng.normal(size=(16, 5)).astype(np.float32)
     basis, _ = np.linalg.qr(matrix.T)
     expected = eta**2 * np.linalg.svd(basis.T @ weights)[1][0] ** 2
-    search = overpowered_pairs(classify, linear, eta, 1000, 0.01 * eta, 0.5, 20.0, outputs="logits")
+    search = overpowered_pairs(classify, linear, eta, 1000, 0.01 * eta, 0.5, 20.0, 0.1, "logits")
     codes = jax.random.normal(jax.random.key(0), (4, 3))
     found = jax.jit(search)(jax.random.key(1), weights, matrix, codes)
     assert (found.image_distances <= eta * (1 + 1e-5)).all()

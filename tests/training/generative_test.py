@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from mgan_jax.models.critic import critic
 from mgan_jax.models.decoder import decoder
 from mgan_jax.models.encoder import encoder
 from mgan_jax.training import generative
@@ -17,6 +18,12 @@ from mgan_jax.training.wgan_gp import gradient_penalty, wgan_gp
 from mgan_jax.types import Network
 
 CODE_SIZE = 8
+PLAYERS = decoder(CODE_SIZE, (64,)), critic((64,))
+MAKER = Network(
+    init=lambda key, shape: jnp.zeros(1),
+    apply=lambda b, codes: jax.nn.sigmoid(b[None, None, None] + 0 * codes[:, :, None, None]),
+)
+JUDGE = Network(init=lambda key, shape: jnp.full(1, 0.5), apply=lambda w, images: images[:, 0, 0, 0] * w[0])
 
 
 def test_divergence_is_the_integral():
@@ -61,15 +68,41 @@ def test_the_penalty_of_a_linear_critic_is_its_slopes():
     assert np.isfinite(jax.grad(lambda w: gradient_penalty(linear, w, images))(0 * weights)).all()
 
 
+def test_a_convolutional_critics_penalty_has_the_slopes_of_xlas_own_convolution():
+    network = critic((4,), "convolutional")
+    variables, images = network.init(jax.random.key(0), (8, 8, 1)), jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
+
+    def plain(variables, images):
+        conv, dense = variables["params"]["Conv_0"], variables["params"]["Dense_0"]
+        x = jax.lax.conv_general_dilated(images, conv["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.nn.leaky_relu(x + conv["bias"][None, None, None], 0.2).reshape(len(images), -1)
+        return (x @ dense["kernel"])[:, 0]
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(lambda variables, apply=apply: gradient_penalty(Network(None, apply), variables, images)))(
+            variables
+        )
+        for apply in (network.apply, plain)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), ours, theirs)
+
+
+def test_the_critic_learns_until_the_end_however_many_steps_it_has():
+    for make in (minimax_gan, wgan_gp):
+        training = make(MAKER, JUDGE, 3, 1, critic_steps=2)
+        state, images = training.init(jax.random.key(0), (1, 1, 1)), jax.random.uniform(jax.random.key(1), (8, 1, 1, 1))
+        step = jax.jit(training.train_step)
+        for i in range(3):
+            before = state.params
+            state, _ = step(state, jax.random.key(2), i, images)
+        for name in ("critic", "decoder"):
+            assert (before[name] != state.params[name]).all()
+
+
 @pytest.mark.parametrize("saturating", [True, False])
 def test_one_step_of_the_minimax_game_is_that_of_equation_1(saturating):
     """D(x) = sigmoid(w x), G(z) = sigmoid(b) whatever z: everything in closed form."""
-    maker = Network(
-        init=lambda key, shape: jnp.zeros(1),
-        apply=lambda b, codes: jax.nn.sigmoid(b[None, None, None] + 0 * codes[:, :, None, None]),
-    )
-    judge = Network(init=lambda key, shape: jnp.full(1, 0.5), apply=lambda w, images: images[:, 0, 0, 0] * w[0])
-    training = minimax_gan(maker, judge, 10**6, 1, 2, 0.1, 0.0, saturating)
+    training = minimax_gan(MAKER, JUDGE, 10**6, 1, 2, 0.1, 0.0, saturating)
     state = training.init(jax.random.key(0), (1, 1, 1))
     images = jnp.array([1.0, 0.8, 0.2, 0.4]).reshape(4, 1, 1, 1)
     found, _ = jax.jit(training.train_step)(state, jax.random.key(1), 0, images)
@@ -87,6 +120,8 @@ def test_one_step_of_the_minimax_game_is_that_of_equation_1(saturating):
 
 MAKE = {
     "vae": (partial(vae, encoder(CODE_SIZE, (64,)), decoder(CODE_SIZE, (64,)), learning_rate=5e-3), 30, 50),
+    "minimax_gan": (partial(minimax_gan, *PLAYERS, code_size=CODE_SIZE), 60, 50),
+    "wgan_gp": (partial(wgan_gp, *PLAYERS, code_size=CODE_SIZE, critic_steps=2, learning_rate=2e-3), 100, 100),
 }
 
 
