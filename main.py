@@ -147,7 +147,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
-    """Imports jax and the experiment, runs it, and returns its exit status, 0 where it has none."""
+    """Imports jax and the experiment, runs it, and returns the exit status: 3 where a line of a report's sanity does not hold."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)
     import jax
@@ -155,6 +155,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     from mgan_jax import devices
     from mgan_jax.build import experiment
     from mgan_jax.experiments.options import Options
+    from mgan_jax.experiments.sanity import violated
 
     if FLAGS.compilation_cache:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgan_jax"
@@ -165,8 +166,11 @@ def run(config: ConfigDict, workdir: Path) -> int:
     mesh = devices.make_mesh(FLAGS.devices or ("all" if FLAGS.distributed else "1"))
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if devices.is_primary() else nowhere):
         options = Options(workdir, FLAGS.data_dir, tuple(read_seeds(config)), FLAGS.overwrite, FLAGS.progress, mesh)
-        returned = experiment(config.experiment)(config, options)
-    return returned if isinstance(returned, int) else 0
+        done = experiment(config.experiment)(config, options)
+        broken = [claim for results in (done if isinstance(done, list) else [done]) for claim in violated(results or {})]
+        if broken:
+            print(f"does not hold: {'; '.join(dict.fromkeys(broken))}")
+    return 3 if broken else 0
 
 
 def main(_: list[str]) -> int:

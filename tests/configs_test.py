@@ -13,7 +13,7 @@ from mgan_jax.mutation import OPERATORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 MGAN = next(path for path in CONFIGS if path.stem == "mgan")
-WITH_VARIANTS = ("attacks", "fooling", "mgan", "transfer", "visualize")
+WITH_VARIANTS = ("attacks", "defenses", "detectors", "fooling", "mgan", "robust_manifold", "transfer", "visualize")
 VARIANTS = [
     *((path, None) for path in CONFIGS),
     *((path, variant) for path in CONFIGS if path.stem in WITH_VARIANTS for variant in ("digits", "mnist", "smoke")),
@@ -38,11 +38,14 @@ def test_config(path, variant):
         factory("datasets", config.dataset.name)
     for name, settings in config.get("attacks", {}).items():
         factory("attacks", settings.get("method", name).removesuffix("_margin"))
+    for kind in ("detectors", "defenses"):
+        for name, settings in config.get(kind, {}).items():
+            factory(kind, settings.get("method", name))
     for operator in config.get("testing", {}).get("operators", ()):
         assert operator in OPERATORS
 
     def only_data(value):
-        if isinstance(value, ConfigDict):
+        if isinstance(value, (ConfigDict, dict)):
             return all(only_data(item) for item in value.values())
         if isinstance(value, tuple):
             return all(only_data(item) for item in value)

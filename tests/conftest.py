@@ -1,4 +1,9 @@
-"""Strict settings for every test: no silent rank promotion, no key used twice."""
+"""Strict settings for every test: no silent rank promotion, no key used twice; programs that compile quickly and run slowly."""
+
+import os
+
+# Nearly all of a test's time is LLVM's; as XLA reads its flags once, they are set before anything imports it.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import jax
 import jax.numpy as jnp

@@ -244,14 +244,20 @@ def write_seed(path: Path, results: dict, shown: PurifiedMaterial) -> None:
     write_defenses(path / "report.html", results, shown)
 
 
-def run(config: Any, options: Options) -> None:
+def run(config: Any, options: Options) -> list[dict]:
     """Runs the experiment for each seed; options as in `experiments.options`.
 
     A line of a checklist that does not hold is a finding about a defense, and leaves the exit status alone.
+
+    Returns:
+      The results of each seed, as its results.json holds them.
     """
+    done = []
     with opened(config, options, check) as runs:
         for one in runs:
             results, shown = run_seed(one)
             devices.on_primary(write_seed, one.path, results, shown)
             print_defenses(results)
             print(f"report: {one.path / 'report.html'}")
+            done.append(results)
+    return done

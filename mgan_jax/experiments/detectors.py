@@ -280,11 +280,18 @@ def write_seed(path: Path, results: dict, scores: dict[str, dict[str, np.ndarray
     write_detectors(path / "report.html", results, scores)
 
 
-def run(config: Any, options: Options) -> None:
-    """Runs the experiment for each seed; options as in `experiments.options`."""
+def run(config: Any, options: Options) -> list[dict]:
+    """Runs the experiment for each seed; options as in `experiments.options`.
+
+    Returns:
+      The results of each seed, as its results.json holds them.
+    """
+    done = []
     with opened(config, options, check) as runs:
         for one in runs:
             results, scores = run_seed(one)
             devices.on_primary(partial(write_seed, one.path, results, scores))
             print_detectors(results)
             print(f"report: {one.path / 'report.html'}")
+            done.append(results)
+    return done

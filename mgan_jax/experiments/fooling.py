@@ -10,7 +10,9 @@ from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.attacks.fooling import noise, shares
+from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
 from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.streams import stream_key
@@ -177,6 +179,9 @@ def run_seed(run: Run) -> tuple[dict, Pictured]:
         "num_test_images": len(run.dataset.test.labels),
         "rows": rows,
         "quadratic_rows": stored.numbers["rows"],
+        "sanity": sanity.of_images(
+            [network for _, *network in networks.values()], test_images(run.dataset, None), shown.values()
+        ),
     }
     return results, Pictured(shown, **stored.arrays)
 

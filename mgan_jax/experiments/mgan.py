@@ -9,7 +9,7 @@ from typing import Any
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
-from mgan_jax.experiments import crafting
+from mgan_jax.experiments import crafting, sanity
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.measuring import measure
@@ -53,6 +53,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "rows": rows,
         "epsilon_rows": curves,
         "threat_rows": loosened,
+        "sanity": [*sanity.of_images([(classifier, variables)], test, made.values()), *sanity.generator_lines(rows)],
     }
     probabilities = lambda images: softmax(engine.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
     clean = probabilities(test.images)

@@ -1,5 +1,6 @@
 """What must hold of any honest comparison of attacks; a line that does not hold points at a bug or at masked gradients."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -87,6 +88,55 @@ def knowledge_lines(rows: list[dict]) -> list[dict]:
     return found
 
 
+def generator_lines(rows: list[dict]) -> list[dict]:
+    """Whether PGD, of which generators are given the epsilon, is not weaker than they are; nothing where either is missing."""
+    success = {row["attack"]: row for row in rows if not row.get("targeted")}
+    generators = [success[name] for name in ("advgan", "mgan") if name in success]
+    if "pgd" not in success or not generators:
+        return []
+    best = max(row["success_rate"] for row in generators)
+    own, count = success["pgd"]["success_rate"], success["pgd"]["num_clean_correct"]
+    return [line("a generator is not stronger than pgd", own - best, not_weaker(own, best, count))]
+
+
+def network_lines(networks: Sequence[tuple[Classifier, Variables]], test: Split) -> list[dict]:
+    """Lines about what attacks are made against: the worst of several networks."""
+    zero = max(zero_gradients(classifier, variables, test) for classifier, variables in networks)
+    logits = all(look_like_logits(engine.logits(classifier.apply, variables, test.images)) for classifier, variables in networks)
+    return [
+        line("outputs are logits, no probabilities", None, logits),
+        line(f"gradients that are zero: at most {MAX_ZERO_GRADIENTS:.0%}", zero, zero <= MAX_ZERO_GRADIENTS),
+    ]
+
+
+def image_lines(outside: int, broken: int) -> list[dict]:
+    """Lines about images, from how many of their values are out of bounds and how many numbers are not finite."""
+    return [
+        line("pixels outside [0, 1]: none", outside, outside == 0),
+        line("numbers that are not finite: none", broken, broken == 0),
+    ]
+
+
+def of_images(networks: Sequence[tuple[Classifier, Variables]], test: Split, made: Iterable[np.ndarray]) -> list[dict]:
+    """The lines that every report has: about its networks, and about all images that were made.
+
+    Args:
+      networks: classifiers and their variables.
+      test: clean images.
+      made: arrays of images in [0, 1].
+    """
+    outside = broken = 0
+    for images in made:
+        outside += int(((images < 0) | (images > 1)).sum())
+        broken += int((~np.isfinite(images)).sum())
+    return [*network_lines(networks, test), *image_lines(outside, broken)]
+
+
+def violated(results: dict) -> list[str]:
+    """What does not hold, for the terminal and the exit status."""
+    return [one["claim"] for one in results.get("sanity", ()) if one["holds"] is False]
+
+
 def checks(
     classifier: Classifier,
     variables: Variables,
@@ -103,14 +153,9 @@ def checks(
       rows: one an attack, with norm, epsilon, knowledge, targeted, success_rate, out_of_bounds, not_finite.
       curve, steps: as `sweeps` gives them.
     """
-    zero = zero_gradients(classifier, variables, test)
-    outside, broken = (sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite"))
-    logits = engine.logits(classifier.apply, variables, test.images)
     return [
-        line("outputs are logits, no probabilities", None, look_like_logits(logits)),
-        line(f"gradients that are zero: at most {MAX_ZERO_GRADIENTS:.0%}", zero, zero <= MAX_ZERO_GRADIENTS),
-        line("pixels outside [0, 1]: none", outside, outside == 0),
-        line("numbers that are not finite: none", broken, broken == 0),
+        *network_lines([(classifier, variables)], test),
+        *image_lines(*(sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite"))),
         *curve_lines(curve, steps),
         *knowledge_lines(rows),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mgan_jax import devices, engine, workdir
-from mgan_jax.experiments import reads
+from mgan_jax.experiments import reads, sanity
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
 from mgan_jax.experiments.data import test_images
@@ -148,6 +148,7 @@ def run_seed(run: Run) -> dict:
         "rows": cells,
         "source_rows": own,
         "destruction_rows": destroyed,
+        "sanity": sanity.of_images([network for _, *network in networks.values()], test, [one.images for one in made.values()]),
     }  # fmt: skip
 
 

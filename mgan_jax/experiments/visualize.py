@@ -9,10 +9,10 @@ from scipy.special import softmax
 
 from mgan_jax import devices, engine
 from mgan_jax.build import build
-from mgan_jax.experiments import picturing
+from mgan_jax.experiments import picturing, sanity
 from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack
-from mgan_jax.experiments.data import correct_images
+from mgan_jax.experiments.data import correct_images, test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
 from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run
@@ -92,6 +92,11 @@ def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
     results = {
         **provenance(run, time.monotonic() - began),
         "rows": rows,
+        "sanity": sanity.of_images(
+            [network for _, *network in networks.values()],
+            test_images(dataset, run.config.testing.num_images),
+            [images for one in shown for images in one.images.values()],
+        ),
     }
     return results, shown, dataset.class_names
 

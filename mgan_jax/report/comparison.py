@@ -10,6 +10,7 @@ from mgan_jax.report.document import Block, Section, drawn, target_line, write_d
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
+from mgan_jax.report.sanity import checked_table
 from mgan_jax.report.tables import Table, difference, number, percent
 from mgan_jax.report.terminal import print_table
 
@@ -97,14 +98,6 @@ def worst_table(results: dict) -> Table:
     return "Worst case", heads, lines
 
 
-def checked_table(title: str, checked: list[dict]) -> tuple[Table, tuple[int, ...]]:
-    """Lines `{claim, value, holds}` as a table, and which of them do not hold."""
-    said = {True: "holds", False: "DOES NOT HOLD", None: "–"}
-    lines = [[one["claim"], "–" if one["value"] is None else f"{one['value']:.4g}", said[one["holds"]]] for one in checked]
-    broken = tuple(i for i, one in enumerate(checked) if one["holds"] is False)
-    return (title, ["what must hold", "measured", ""], lines), broken
-
-
 def curve_figure(rows: list[dict]) -> Any:
     """Share of images that withstand, against epsilon, a line an attack."""
     figure, (axis,) = panels(1, 1, 6.0, 3.2)
@@ -174,7 +167,6 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
               "its confidence, red where the attack succeeds.", ", ".join(group), "png")
         for group in groups
     ]  # fmt: skip
-    sanity, broken = checked_table("Sanity", results["sanity"])
     caption = (
         "Success: of these images, recomputed from the returned ones; 8 bits: after rounding to them. Distances: medians over "
         "successes; SSIM: mean over them. Used: gradients an image, for black-box attacks queries, for AutoAttack both; at 50 % "
@@ -199,8 +191,6 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
                 f"Of n = {results['curve_rows'][0]['num_images']} images.")] if results["curve_rows"] else []),
         Section("Confidence against mutation testing", "", confidence_blocks(results["confidence_rows"])),
         Section("Images", "", grids),
-        Section("Sanity", "What must hold wherever attacks are measured honestly; comparisons allow two standard errors.",
-                [Block("A line in red points at a bug, or at gradients that are masked.", sanity, marked=broken)]),
     ]  # fmt: skip
     write_document(path, results, "Attacks compared", LEAD, sentences(results), sections)
 

@@ -4,13 +4,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from mgan_jax.report.comparison import checked_table
 from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
 from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.report.pictures import show
 from mgan_jax.report.results import plain
+from mgan_jax.report.sanity import checked_table
 from mgan_jax.report.tables import Table, measure, number, percent
 from mgan_jax.report.terminal import print_table
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mgan_jax.report.page import embedded, templates
+from mgan_jax.report.sanity import CAPTION, TEXT, checked_table
 from mgan_jax.report.tables import Table, number, percent
 
 
@@ -49,6 +50,14 @@ def target_line(results: dict) -> str:
     return f"target {target['name']}, {percent(target['test_accuracy'], 2)} % correct of n = {number(target['num_images'], 0)}"
 
 
+def sanity_section(results: dict) -> list[Section]:
+    """The section of what must hold, where results have such lines."""
+    if not results.get("sanity"):
+        return []
+    table, broken = checked_table("Sanity", results["sanity"])
+    return [Section("Sanity", TEXT, [Block(CAPTION, table, marked=broken)])]
+
+
 def write_document(
     path: Path, results: dict, title: str, lead: str, says: list[str], sections: list[Section], about: str | None = None
 ) -> None:
@@ -56,7 +65,8 @@ def write_document(
 
     Args:
       path: of the page.
-      results: with config, seed, versions, device and seconds, and a target where nothing is said of `about`.
+      results: with config, seed, versions, device and seconds, and a target where nothing is said of `about`; their lines of
+        `sanity`, where there are some, are the last section.
       title, lead: heading, and what the page is about.
       says: what the numbers say, in sentences.
       sections: its parts; those without blocks are left out.
@@ -73,7 +83,7 @@ def write_document(
             lead=lead,
             facts=[about or target_line(results), f"seed {results['seed']}", results["device"], f"{results['seconds']:.0f} s"],
             says=says,
-            sections=[section for section in sections if section.blocks],
+            sections=[section for section in [*sections, *sanity_section(results)] if section.blocks],
             again=common,
             beside="results.json (all rows)",
             config=json.dumps(results["config"], indent=2),

@@ -11,6 +11,7 @@ import numpy as np
 from mgan_jax.report import curves, figures, pictures
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
+from mgan_jax.report.sanity import CAPTION, TEXT, checked_table
 from mgan_jax.report.tables import (
     answers,
     label,
@@ -153,6 +154,7 @@ def render(results: dict, material: Material) -> str:
         channels=material.clean_images.shape[-1],
         shown=number(len(material.labels), 0),
         threat_model=material.threat_model,
+        sanity=(*checked_table("Sanity", results["sanity"]), TEXT, CAPTION) if results.get("sanity") else (None,),
     )
 
 

@@ -148,6 +148,14 @@ def joined_rows(rows: list[dict]) -> dict:
     return joined
 
 
+def joined_sanity(seeds: list[list[dict]]) -> list[dict]:
+    """Lines that hold where they hold for every seed; shown is the value of the first seed for which they do not."""
+    by_claim: dict[str, list[dict]] = {}
+    for line in (line for lines in seeds for line in lines):
+        by_claim.setdefault(line["claim"], []).append(line)
+    return [next((line for line in lines if line["holds"] is False), lines[0]) for lines in by_claim.values()]
+
+
 def mean_and_spread(results: list[dict]) -> dict:
     """Joins the results of several seeds: rows of the same identity become their mean and sample standard deviation.
 
@@ -182,4 +190,5 @@ def mean_and_spread(results: list[dict]) -> dict:
         "rows": groups("rows"),
         "epsilon_rows": groups("epsilon_rows"),
         "threat_rows": groups("threat_rows"),
+        "sanity": joined_sanity([one.get("sanity", []) for one in results]),
     }

@@ -84,3 +84,14 @@ def test_the_environment_names_versions():
 def test_no_results_cannot_be_joined():
     with pytest.raises(ValueError, match="no results"):
         report_results.mean_and_spread([])
+
+
+def test_what_must_hold_must_hold_for_every_seed():
+    seeds = [
+        [{"claim": "a", "value": v, "holds": h}, {"claim": "b", "value": 0, "holds": None}] for v, h in ((1, True), (2, False))
+    ]
+    assert report_results.joined_sanity(seeds) == [
+        {"claim": "a", "value": 2, "holds": False},
+        {"claim": "b", "value": 0, "holds": None},
+    ]
+    assert report_results.joined_sanity([[], []]) == []
