@@ -5,6 +5,7 @@ python -m benchmarks.attacks --size=small|paper|large [--json=FILE] [--rows=REGE
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +25,10 @@ PGD_STEPS = {"small": 5, "paper": 40, "large": 40}
 SEARCHES = {"small": (2, 5), "paper": (9, 100), "large": (9, 100)}
 DEEPFOOL_STEPS = 50
 
-Peer = Callable[[], np.ndarray]
-"""Runs an attack and returns adversarial images, [N, H, W, C] on the host."""
+Peer = Callable[..., np.ndarray]
+"""Runs an attack on arrays [N, ...] and returns adversarial images, [N, H, W, C] on the host."""
+OURS, BATCHES = 20, (100, 1000)
+"""Images at once: ours always, of the peers the size at which they are faster."""
 
 
 class Work(NamedTuple):
@@ -75,8 +78,26 @@ def torch_target(target: material.Target) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def foolbox_peers(work: Work, target: material.Target, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, Peer]]:
-    """Foolbox on PyTorch and on JAX; there the network is jitted, the rest runs operation by operation, as Foolbox does it."""
+def batched(run: Peer, size: int, *arrays: np.ndarray) -> np.ndarray:
+    """What `run(*batch)` gives of all images, so many at once, joined."""
+    return np.concatenate([run(*(array[i : i + size] for array in arrays)) for i in range(0, len(arrays[0]), size)])
+
+
+def fastest(run: Peer, *arrays: np.ndarray) -> tuple[int, np.ndarray]:
+    """The batch size of `BATCHES` at which a peer is fastest, each tried once, and its answers."""
+    tried = {}
+    for size in BATCHES:
+        seconds, made = timed(partial(batched, run, size, *arrays))
+        tried[size] = seconds, made
+    size = min(tried, key=lambda size: tried[size][0])
+    return size, tried[size][1]
+
+
+def foolbox_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Peer]]:
+    """Foolbox on PyTorch and on JAX; there the network is jitted, the rest runs operation by operation, as Foolbox does it.
+
+    Each is a function of images [B, H, W, C] and labels [B].
+    """
     import foolbox
     import torch
 
@@ -87,17 +108,24 @@ def foolbox_peers(work: Work, target: material.Target, images: np.ndarray, label
     goal = foolbox.criteria.Misclassification
     radius = {} if work.radius is None else {"epsilon": work.radius}
 
-    network, inputs = foolbox.PyTorchModel(torch_target(target), bounds=(0, 1)), torch_networks.images(images)
-    torch_goal = goal(torch.from_numpy(labels.astype(np.int64)).to(inputs.device))
-    yield "Foolbox, PyTorch", lambda: attack.run(network, inputs, torch_goal, **radius).permute(0, 2, 3, 1).cpu().numpy()
+    network = foolbox.PyTorchModel(torch_target(target), bounds=(0, 1))
 
-    forward = jax.jit(lambda x: target.classifier.apply(target.variables, x))
-    jax_network, jax_goal = foolbox.JAXModel(forward, bounds=(0, 1)), goal(jnp.asarray(labels))
-    yield "Foolbox, JAX", lambda: np.asarray(attack.run(jax_network, jnp.asarray(images), jax_goal, **radius))
+    def on_torch(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        inputs = torch_networks.images(images)
+        torch_goal = goal(torch.from_numpy(labels.astype(np.int64)).to(inputs.device))
+        return attack.run(network, inputs, torch_goal, **radius).permute(0, 2, 3, 1).cpu().numpy()
+
+    yield "Foolbox, PyTorch", on_torch
+    jax_network = foolbox.JAXModel(jax.jit(lambda x: target.classifier.apply(target.variables, x)), bounds=(0, 1))
+
+    def on_jax(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return np.asarray(attack.run(jax_network, jnp.asarray(images), goal(jnp.asarray(labels)), **radius))
+
+    yield "Foolbox, JAX", on_jax
 
 
-def art_peers(target: material.Target, images: np.ndarray, targets: np.ndarray) -> Iterator[tuple[str, Peer]]:
-    """ART on PyTorch where it is installed, all images one batch; it takes the two greatest gradients and searches no pairs."""
+def art_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
+    """ART on PyTorch where it is installed; it takes the two greatest gradients and searches no pairs."""
     if importlib.util.find_spec("art") is None:
         return
     import torch
@@ -108,9 +136,12 @@ def art_peers(target: material.Target, images: np.ndarray, targets: np.ndarray) 
     estimator = PyTorchClassifier(
         torch_target(target), torch.nn.CrossEntropyLoss(), (channels, height, width), material.NUM_CLASSES, clip_values=(0.0, 1.0)
     )
-    attack = SaliencyMapMethod(estimator, theta=1.0, gamma=0.1, batch_size=len(images), verbose=False)
-    inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    yield "ART, PyTorch", lambda: attack.generate(inputs, targets).transpose(0, 2, 3, 1)
+    attack = SaliencyMapMethod(estimator, theta=1.0, gamma=0.1, batch_size=max(BATCHES), verbose=False)
+
+    def run(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return attack.generate(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), targets).transpose(0, 2, 3, 1)
+
+    yield "ART, PyTorch", run
 
 
 def outcome(
@@ -152,22 +183,26 @@ def rows(settings: Settings) -> Iterator[Row]:
         images, labels = (array[: work.num_images] for array in target.test)
         check(target, images, settings.tolerance)
         targets = None if work.foolbox else (labels + 1) % material.NUM_CLASSES
-        aim = () if targets is None else (jnp.asarray(targets),)
-        arguments = jax.random.key(0), target.variables, jnp.asarray(images), jnp.asarray(labels), *aim
+        arrays = (images, labels) if targets is None else (images, labels, targets)
         attack = jax.jit(build("attacks", work.attack, apply_fn=target.classifier.apply, **work.arguments))
-        compile_s, compiled = timed(attack.lower(*arguments).compile)
+        first = jax.random.key(0), target.variables, *(array[:OURS] for array in arrays)
+        compile_s, compiled = timed(attack.lower(*first).compile)
 
-        def ours(compiled=compiled, arguments=arguments) -> np.ndarray:
-            return np.asarray(compiled(*arguments).adversarial)
+        def run(*batch: np.ndarray, compiled=compiled, target=target) -> np.ndarray:
+            return np.asarray(compiled(jax.random.key(0), target.variables, *batch).adversarial)
 
+        ours = partial(batched, run, OURS, *arrays)
         fooled, distance = outcome(target, ours(), images, labels, targets)
-        peers = foolbox_peers(work, target, images, labels) if work.foolbox else art_peers(target, images, targets)
-        for peer, theirs in peers:
-            peers_fooled, peers_distance = outcome(target, theirs(), images, labels, targets)
+        for peer, run_peer in foolbox_peers(work, target) if work.foolbox else art_peers(target):
+            given = (images, labels if targets is None else targets)
+            size, answers = fastest(run_peer, *given)
+            peers_fooled, peers_distance = outcome(target, answers, images, labels, targets)
+            theirs = partial(batched, run_peer, size, *given)
             seconds = alternate({"ours": ours, "theirs": theirs}, settings.rounds)
             differing = float((fooled != peers_fooled).mean())
             row = compared(name, peer, seconds["ours"], seconds["theirs"], None, differing=differing)
-            note = f"compiled in {compile_s:.1f} s; fooled {fooled.mean():.3f}, the peer {peers_fooled.mean():.3f}, "
+            note = f"compiled in {compile_s:.1f} s; the peer's batches of {size}; fooled {fooled.mean():.3f}, the peer "
+            note += f"{peers_fooled.mean():.3f}, "
             note += f"median 2-norms {distance:.3f} and {peers_distance:.3f}"
             yield row._replace(images_per_s=work.num_images / row.ours_s, num_images=work.num_images, note=note)
 
