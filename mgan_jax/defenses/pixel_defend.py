@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.defenses.purification import purifying
-from mgan_jax.types import ApplyFn, Array, Defense, Train, Variables
+from mgan_jax.types import ApplyFn, Array, Autoregressive, Defense, Train, Variables
 
 
 def pixel_defend(
     apply_fn: ApplyFn,
-    density: Any,
+    density: Autoregressive,
     train: Train,
     epsilon: float = 0.3,
     unchanged: float | None = None,

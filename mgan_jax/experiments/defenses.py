@@ -1,4 +1,11 @@
-"""Attack x defense: every defense under attacks that do not know it, beside attacks made against the defended network itself."""
+"""Attack x defense: every defense under attacks that do not know it, beside attacks made against the defended network itself.
+
+Of results.json `rows` has a cell each: `defense` ("none": the undefended target), `attack`, `aware` (whether the images were made
+against the defended network), `robust_accuracy` of `num_images` (read correctly clean and attacked), `success_rate` of
+`num_clean_correct`, medians of distances over successes. `worst_cases`: of a norm and epsilon the images that every attack
+leaves, of those that do not know the defense and of all. `curve_rows`: under attacks that know it, against epsilon and steps.
+`defenses`: clean accuracy and seconds of fitting. `checklists`: {defense: lines of what holds where gradients are not masked}.
+"""
 
 import time
 from pathlib import Path

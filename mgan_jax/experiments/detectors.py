@@ -1,30 +1,32 @@
-"""Attack x detector: what sees which attack, and attacks that know the detectors; MGAN against all of them."""
+"""Attack x detector: what sees which attack, and attacks that know the detectors; MGAN against all of them.
+
+Of results.json `rows` has a cell each: `detector` ("joint": those of `config.joint` as one), `attack`, `left_out` (it learned
+from other attacks, not from this one), of the `num_adversarial` successes `auroc` and `tpr_at_5fpr` beside the same images clean
+and `detection_rate` at `threshold`, which was taken on other clean images; `false_positive_rate` of `num_images` clean ones.
+`attack_rows`: success, distances, and the shares of all images that succeed and pass all detectors one by one, or the joint rule.
+`adaptive_rows`: attacks whose loss contains a detector's score, `undetected_rate` those that fool and pass, `others` those that
+fool and pass the other detectors.
+"""
 
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mgan_jax import devices, engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
-from mgan_jax.attacks.undetected import undetected
-from mgan_jax.detectors.combined import combined
-from mgan_jax.experiments import crafting, detecting, reads
-from mgan_jax.experiments.attacking import Attacked, attacked, in_batches, kept
+from mgan_jax.experiments import detecting, evading, reads
+from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.detecting import JOINT, Fitted
 from mgan_jax.experiments.options import Options, opened, provenance
-from mgan_jax.experiments.streams import stream_key
-from mgan_jax.experiments.training import Run, build_target, train_generator, train_target
+from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.detectors import print_detectors, write_detectors
-from mgan_jax.types import Classifier, Dataset, Split, Variables
-
-UNDETECTED = "mgan_undetected"
+from mgan_jax.types import Dataset, Split
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -89,105 +91,6 @@ def score_stage(run: Run, name: str, one: Fitted, images: dict[str, np.ndarray],
     return found
 
 
-def adaptive_attack(
-    run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, read: dict
-) -> Attacked:
-    """Images that are to fool the target and pass a detector, made with both in hand."""
-    settings = run.config.adaptive
-    attack = selective_gradient_descent(
-        lambda v, x: classifier.apply(v["target"], x),
-        lambda v, x: one.detector.score(v["target"], v["detector"], x),
-        threshold=one.threshold,
-        **settings.arguments,
-    )
-
-    def make() -> tuple[dict, dict]:
-        both = {"target": variables, "detector": one.state}
-        key = stream_key(run.seed, "adaptive", name)
-        result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
-        return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
-
-    own = {**run.reads(), **read, "adaptive": settings.to_dict(), "threshold": one.threshold, "num_images": len(test.labels)}
-    done = workdir.stage(run.path, f"adaptive_{name}", own, make)
-    return Attacked(**done.arrays, numbers=done.numbers)
-
-
-def adaptive_rows(
-    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split, read: dict[str, Any]
-) -> list[dict]:
-    """A row for each detector of `config.adaptive.detectors` under attacks whose loss contains its score."""
-    rows, arguments = [], run.config.adaptive.arguments
-    names = [name for name in run.config.adaptive.detectors if name in fitted]
-    update = run.start("attacks on detectors", len(names), "detectors")
-    for done, name in enumerate(names, 1):
-        aimed = followed(run, fitted) if name == JOINT else fitted[name]
-        if aimed is None or not aimed.differentiable:
-            raise ValueError(f"config.adaptive.detectors names {name!r}, whose score has no derivative; leave it out")
-        members = {JOINT: run.config.joint}.get(name, (name,))
-        made = adaptive_attack(
-            run,
-            name,
-            aimed,
-            classifier,
-            variables,
-            test,
-            {member: read["detectors"][member] for member in members if member in fitted},
-        )
-        passes = {
-            other: one.score(made.images) <= one.threshold for other, one in fitted.items() if detecting.WITHOUT not in other
-        }
-        fools = metrics.share(made.success, np.ones_like(made.success))
-        both = metrics.share(made.success & passes[name], np.ones_like(made.success))
-        rows.append({
-            "detector": name, "norm": arguments.get("norm", "linf"), "epsilon": arguments.epsilon, "seed": run.seed,
-            "num_images": fools["n"], "success_rate": fools["rate"], "success_rate_ci95": fools["ci95"],
-            "undetected_rate": both["rate"], "undetected_rate_ci95": both["ci95"],
-            "others": {other: float((made.success & of).mean()) for other, of in passes.items() if other != name},
-            "seconds_per_1000": 1000 * made.numbers["seconds"] / fools["n"],
-        })  # fmt: skip
-        update(done)
-    return rows
-
-
-def followed(run: Run, fitted: dict[str, Fitted]) -> Fitted | None:
-    """The joint rule of those members whose score has a derivative, at the joint rule's own threshold: what an attack follows."""
-    members = {name: fitted[name] for name in run.config.joint if name in fitted and fitted[name].differentiable}
-    if not members:
-        return None
-    detector = combined({name: one.detector for name, one in members.items()})
-    state = {name: fitted[JOINT].state[name] for name in members}
-    return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
-
-
-def undetected_images(
-    run: Run,
-    weight: float,
-    fitted: dict[str, Fitted],
-    classifier: Classifier,
-    variables: Variables,
-    test: Split,
-    read: dict[str, Any],
-) -> Attacked:
-    """What an MGAN makes that was trained with the detectors' excess over their joint threshold in its loss."""
-    aimed, name = followed(run, fitted), f"{UNDETECTED}_{weight:g}"
-    operators = crafting.training_operators("all")
-    base = crafting.build_generative_attack(run.config, "mgan", classifier.apply, operators)
-    excess = lambda v, x: aimed.detector.score(v, aimed.state, x) - aimed.threshold  # noqa: E731
-    attack = undetected(base, excess, weight, run.config.undetected.margin)
-    beside = {"undetected": {"weight": weight, "margin": run.config.undetected.margin}, "joint": read["detectors"]}
-    own = run._replace(beside={**run.beside, **beside})
-    settings = run.config.attacks.mgan
-    state, _ = train_generator(own, name, attack, variables, settings, reads.of_attack(own, "mgan"))
-
-    def make() -> tuple[dict, dict]:
-        generator = jax.tree_util.Partial(attack.attack, {"generator": state["generator"]})
-        result, seconds, compile_seconds = in_batches(generator, stream_key(run.seed, name), variables, test, None, 250)
-        return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
-
-    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(own, "mgan"), make)
-    return Attacked(**done.arrays, numbers=done.numbers)
-
-
 def read_of(run: Run, names: list[str], fitted: dict[str, Fitted]) -> dict[str, Any]:
     """What scores depend on: {"detectors": {name: ...}, "images": {part: ...}}."""
     chosen = detecting.sections(run.config, names)
@@ -227,8 +130,8 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         made[name] = attacked(run, name, classifier, variables, test)
         update(len(made))
     for weight in config.undetected.weights if JOINT in fitted else ():
-        name = f"{UNDETECTED}_{weight:g}"
-        made[name] = undetected_images(run, float(weight), fitted, classifier, variables, test, read)
+        name = f"{evading.UNDETECTED}_{weight:g}"
+        made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
         read["images"][name] = {**reads.of_images(run, "mgan"), "weight": weight, "margin": config.undetected.margin,
                                 "joint": read["detectors"][JOINT]}  # fmt: skip
         update(len(made))
@@ -267,7 +170,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         ],
         "rows": rows,
         "attack_rows": attacks,
-        "adaptive_rows": adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
+        "adaptive_rows": evading.adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
     }  # fmt: skip
     successes = {name: {part: of[made[part].success] if part in made else of for part, of in parts.items()}
                  for name, parts in scores.items() if detecting.WITHOUT not in name}  # fmt: skip

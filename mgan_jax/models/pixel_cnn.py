@@ -1,7 +1,6 @@
 """PixelCNN (van den Oord et al. 2016, arXiv:1601.06759): a density of images, value by value in raster order."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,31 +9,7 @@ import numpy as np
 
 from mgan_jax.models.classifier import initialise
 from mgan_jax.models.layers import convolution, swap_batch
-from mgan_jax.types import Array, Variables
-
-
-class Autoregressive(NamedTuple):
-    """A density of images over grey levels, p(x) = product over i of p(x_i | x_1, ..., x_{i-1}).
-
-    The values x_i are ordered row by row, pixel by pixel, channel by channel. Images [B, H, W, C] are rounded to the nearest of
-    `num_levels` levels, evenly spaced from 0 to 1, before anything looks at them.
-
-    Attributes:
-      init: `init(key, image_shape) -> variables`.
-      apply: `apply(variables, images) -> log p(level | values before) [B, H, W, C, num_levels]`.
-      log_likelihood: `log_likelihood(variables, images) -> [B]`, log p(x) in nats; bits per dimension are
-        -log p(x) / (H W C log 2).
-      rewrite: `rewrite(variables, images, choose) -> [B, H, W, C]`: in raster order every value becomes
-        `choose(log p(level | new values before) [B, num_levels], old values [B]) -> levels [B] int`; what is returned lies on the
-        levels. It costs as much arithmetic as one `apply`, and has no useful derivative.
-      num_levels: grey levels.
-    """
-
-    init: Callable[[Array, tuple[int, int, int]], Variables]
-    apply: Callable[[Variables, Array], Array]
-    log_likelihood: Callable[[Variables, Array], Array]
-    rewrite: Callable[[Variables, Array, Callable[[Array, Array], Array]], Array]
-    num_levels: int
+from mgan_jax.types import Array, Autoregressive, Variables
 
 
 def causal_mask(size: int, channels: int, features: int, groups: int, strict: bool) -> np.ndarray:
