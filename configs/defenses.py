@@ -2,13 +2,15 @@
 
     python main.py --config=configs/defenses.py                                  scikit-learn's digits
     python main.py --config=configs/defenses.py:mnist --data_dir=FOLDER          MNIST
-    python main.py --config=configs/defenses.py --config.rows=distillation       one defense
+    python main.py --config=configs/defenses.py --config.rows=median_smoothing   one defense
 
 A defense is `name: {arguments}`; `method`, where the name is not the defense's; `networks`, `optimizers` and `attacks`, arguments
 that are models, Optax's or factories of attacks; `training`, of what it learns; `fit_images`, how many training images it gets;
-`num_images` and `num_adaptive_images`, where it is shown fewer than the others; `masking`, what replaces `config.masking`. An
-attack is as in configs/attacks.py; `defenses` names those against which it is made, all without it; `unaware: False` is not made
-against the undefended target. Variants: digits, mnist, smoke.
+`learned_from`, attacks of `attacks` or `teachers` that it learns from; `opponent`, mgan or advgan trained against the target, for
+adversarial training; `generator`, one of `generators`; `of`, the defense whose network it starts from; `num_images` and
+`num_adaptive_images`, where it is shown fewer than the others; `masking`, what replaces `config.masking`. An attack is as in
+configs/attacks.py; `defenses` names those against which it is made, all without it; `unaware: False` is not made against the
+undefended target. Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -28,7 +30,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     mnist, smoke = variant == "mnist", variant == "smoke"
     config = ConfigDict()
     config.experiment = "defenses"
-    for field in ("seed", "epsilon", "dataset", "target"):
+    for field in ("seed", "epsilon", "dataset", "target", "mutation", "protocols", "generator", "discriminator"):
         config[field] = base[field]
     config.target.name = "lenet"
     config.rows = ()  # names of defenses; empty: all
@@ -66,6 +68,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "networks": {**small},
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
             "training": {**robust, "epochs": robust["epochs"] / 4},
+        },
+        "mgan_adversarial_training": {
+            "method": "adversarial_training",
+            "arguments": {"clean_weight": 0.5},
+            "networks": {**lenet},
+            "opponent": "mgan",
+            "training": {**plain},
         },
         "defensive_distillation": {
             "arguments": {"temperature": 20.0},
@@ -128,6 +137,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     inverting = ("invert_and_classify", "enhanced_invert_and_classify")
     not_inverting = ("none", *(name for name in config.defenses if name not in inverting))
     trained = ("none", *(name for name in config.defenses if "classifier" in config.defenses[name].get("networks", {})))
+    generated = ("none", "fast_adversarial_training", "mgan_adversarial_training")
     config.attacks = ConfigDict({
         "fgsm": {"knowledge": WHITE, "arguments": {**linf}},
         "pgd": {"knowledge": WHITE, "arguments": pgd},
@@ -146,6 +156,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "defenses": inverting,
             "batch_size": 100,
         },
+        **{name: {**base.attacks[name].to_dict(), "knowledge": WHITE, "defenses": generated} for name in ("advgan", "mgan")},
         "carlini_wagner_l2": {
             "knowledge": WHITE,
             "defenses": not_inverting,
@@ -169,6 +180,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "batch_size": 500,
         "pictures": ("fgsm", "pgd", "carlini_wagner_l2"),
     })  # fmt: skip
+    if mnist:
+        config.attacks.mgan.epochs = 3
     if smoke:
         config.attacks.pgd.arguments.num_steps = 5
         config.attacks.autoattack.arguments.update({"num_steps": 5, "num_queries": 20})

@@ -11,11 +11,11 @@ import numpy as np
 
 from mgan_jax import checkpoint, workdir
 from mgan_jax.build import build, factory
-from mgan_jax.experiments import generating
-from mgan_jax.experiments.attacking import attack_arguments, build_attack
+from mgan_jax.experiments import crafting, generating, reads
+from mgan_jax.experiments.attacking import GENERATORS, attack_arguments, build_attack
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, trainer
-from mgan_jax.types import Array, Classifier, Dataset, Defense, Train, Variables
+from mgan_jax.types import Array, Attack, Classifier, Dataset, Defense, Train, Variables
 
 NONE = "none"
 """The name under which the undefended target stands among the defenses."""
@@ -93,6 +93,8 @@ def own_run(run: Run, name: str) -> Run:
         beside["of"] = dict(own_run(run, section["of"]).beside)
     if "generator" in section:
         beside["generator"] = config["generators"][section["generator"]]
+    if "opponent" in section:
+        beside["opponent"] = reads.of_attack(run, section["opponent"])
     if "learned_from" in section:
         beside["teachers"] = {row: teacher(run.config, row).to_dict() for row in section["learned_from"]}
     return run._replace(path=run.path / "defenses" / name, beside={**run.beside, **beside})
@@ -111,17 +113,25 @@ def teacher(config: Any, row: str) -> Any:
 
 
 def build_defense(
-    config: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None, run: Run | None = None
+    config: Any,
+    name: str,
+    classifier: Classifier,
+    dataset: Dataset,
+    train: Train | None = None,
+    run: Run | None = None,
+    variables: Variables | None = None,
 ) -> tuple[Defense, dict[str, Any]]:
     """The defense `name` of `config.defenses`, and all that its factory was given.
 
     Args:
       config: the whole configuration.
       name: of its section, as `build_method` takes it; with `learned_from`, rows of attacks on the target that it learns from,
-        and `generator`, see `generating.facts`.
+        `opponent`, the generator (advgan or mgan) trained against the target that it is trained against, and `generator`, see
+        `generating.facts`.
       classifier: the target, or where the section says `of`, the network of that defense.
       dataset: whose shapes models take.
       train, run: as in `build_method` and `generating.facts`; None: only to see whether it can be built.
+      variables: the target's.
 
     Raises:
       ValueError: as factories do.
@@ -131,7 +141,19 @@ def build_defense(
     rows = [build_attack(teacher(config, row), row, classifier, dataset) for row in settings.get("learned_from", ())]
     if rows:
         more["attack"] = rows[0] if len(rows) == 1 else tuple(rows)
+    if "opponent" in settings:
+        if settings.opponent not in GENERATORS or settings.opponent not in config.attacks:
+            raise ValueError(f"config.defenses.{name}.opponent is {settings.opponent!r}; choose advgan or mgan of config.attacks")
+        fixed = None if run is None else opponent(run, settings.opponent, classifier, variables)
+        more["make_attack"] = lambda apply_fn: fixed
     return build_method("defenses", settings, name, classifier, dataset, train, **more)
+
+
+def opponent(run: Run, name: str, classifier: Classifier, variables: Variables) -> Attack:
+    """AdvGAN or MGAN trained against the target, the same as the attack's own row."""
+    operators = crafting.training_operators("all") if name == "mgan" else ()
+    made, state, _ = crafting.generative(run, classifier, variables, name, name, operators)
+    return jax.tree_util.Partial(made.attack, {"generator": state["generator"]})
 
 
 def defended(run: Run, name: str, classifier: Classifier, variables: Variables, others: Mapping[str, Defended]) -> Defended:
@@ -149,7 +171,7 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables, 
     if "of" in settings:
         classifier, variables = others[settings.of].network, others[settings.of].variables
     train = trainer(own, "defense", settings.training, own.reads()) if "training" in settings else None
-    defense, arguments = build_defense(run.config, name, classifier, run.dataset, train, run)
+    defense, arguments = build_defense(run.config, name, classifier, run.dataset, train, run, variables)
     images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
     state, seconds = fitted(own, lambda key: defense.fit(key, variables, images, labels), stream_key(run.seed, "defense", name))
     if set(state) == set(variables):

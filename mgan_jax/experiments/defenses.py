@@ -16,7 +16,7 @@ import numpy as np
 from mgan_jax import devices, engine, metrics
 from mgan_jax.datasets.split import class_balanced
 from mgan_jax.experiments import masking
-from mgan_jax.experiments.attacking import Attacked, attacked
+from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.defending import NONE, Defended, build_defense, defended
@@ -102,7 +102,7 @@ def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: A
       kept: [N] whether it does both images.
     """
     settings = run.config.attacks[attack]
-    norm, epsilon = bound(settings, attack)
+    norm, epsilon = ("linf", run.config.epsilon) if attack in GENERATORS else bound(settings, attack)
     fooled = correct & ~kept
     change = np.abs(made.images - test.images)
     distances = {"l0": (change > 0).any(-1).sum((1, 2)), "l2": np.sqrt(np.square(change).sum((1, 2, 3))),

@@ -18,7 +18,7 @@ import numpy as np
 from mgan_jax import devices, engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.experiments import detecting, evading, reads
-from mgan_jax.experiments.attacking import Attacked, attacked
+from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.detecting import JOINT, Fitted
@@ -69,7 +69,8 @@ def detection_row(
       success: [N] bool.
     """
     settings = run.config.attacks.get(attack, {})
-    norm, epsilon = bound(settings, attack) if settings else ("linf", run.config.epsilon)
+    own = bool(settings) and settings.get("method", attack) not in GENERATORS
+    norm, epsilon = bound(settings, attack) if own else ("linf", run.config.epsilon)
     found, alarms = metrics.share(scores > one.threshold, success), metrics.share(clean > one.threshold, np.ones_like(success))
     positive, negative = scores[success], clean[success]
     return {
