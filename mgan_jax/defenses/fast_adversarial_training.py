@@ -16,7 +16,8 @@ def fast_adversarial_training(
     Args:
       classifier: the network that is trained, from new initial variables; the authors' for MNIST is `models.strided_cnn`.
       train: runs the training, which it calls "network". Its learning rate has to rise from 0 first, as the authors' does over
-        two fifths of the steps: without that MNIST networks learn to withstand this one step and nothing else.
+        two fifths of the steps, and training to end early, as theirs after 10 epochs: otherwise MNIST networks learn to withstand
+        this one step and little else.
       epsilon: of the L-inf ball, in units of pixels in [0, 1].
       step_size: of the step, in the same units; None: 1.25 epsilon, as published.
 

@@ -12,13 +12,14 @@ from mgan_jax.types import Array, Classifier, TrainState
 def optimizer(
     learning_rate: float, total_steps: int, weight_decay: float = 0.0, warmup: float = 0.0
 ) -> optax.GradientTransformation:
-    """AdamW, its learning rate falling along a cosine to 0 over the training.
+    """AdamW, its learning rate falling along a cosine to 0 over the training; or rising first, then falling along a line.
 
     Args:
       learning_rate: the largest.
       total_steps: of the training.
       weight_decay: of AdamW.
-      warmup: share of the steps over which the rate first rises from 0.
+      warmup: where given, the share of the steps over which the rate rises from 0 along a line, to fall along another (the cycle
+        of Smith 2017, arXiv:1506.01186).
 
     Raises:
       ValueError: a learning rate that is not positive, a negative weight decay, or a warm-up outside [0, 1).
@@ -30,7 +31,8 @@ def optimizer(
     if not warmup:
         return optax.adamw(optax.cosine_decay_schedule(learning_rate, total_steps), weight_decay=weight_decay)
     risen = max(1, int(warmup * total_steps))
-    return optax.adamw(optax.warmup_cosine_decay_schedule(0.0, learning_rate, risen, total_steps), weight_decay=weight_decay)
+    slopes = optax.linear_schedule(0.0, learning_rate, risen), optax.linear_schedule(learning_rate, 0.0, total_steps - risen)
+    return optax.adamw(optax.join_schedules(slopes, [risen]), weight_decay=weight_decay)
 
 
 def init_state(key: Array, target: Classifier, transform: optax.GradientTransformation) -> TrainState:

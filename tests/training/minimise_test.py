@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mgan_jax.training.minimise import minimiser
+from mgan_jax.training.target import optimizer
 
 
 def test_least_squares_reaches_the_closed_form():
@@ -31,3 +33,15 @@ def test_a_key_reaches_the_loss_and_the_same_one_gives_the_same():
     train = minimiser(epochs=2, batch_size=5, learning_rate=0.1)
     first, again, other = (train(jax.random.key(k), "draws", jnp.zeros(()), loss, data) for k in (0, 0, 1))
     assert first == again != other
+
+
+def test_a_learning_rate_rises_and_falls_along_lines():
+    """Adam's first step of a constant gradient is the rate itself."""
+    transform = optimizer(0.4, 10, warmup=0.5)
+    params, state, steps = jnp.zeros(()), transform.init(jnp.zeros(())), []
+    for _ in range(10):
+        update, state = transform.update(jnp.ones(()), state, params)
+        steps.append(-float(update))
+    np.testing.assert_allclose(steps, [0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.32, 0.24, 0.16, 0.08], atol=1e-5)
+    with pytest.raises(ValueError, match="warmup 1"):
+        optimizer(0.4, 10, warmup=1)
