@@ -6,6 +6,8 @@ from typing import Any
 from mgan_jax.experiments.training import Run
 
 WITH_MUTANTS = ("mgan", "advgan_margin", "pgd_mutants")
+NOT_READ = ("trained_on", "defenses", "unaware")
+"""Of an attack's section: what says where it is used, not what it makes."""
 GENERATORS = ("advgan", "mgan", "advgan_margin")
 
 
@@ -18,7 +20,7 @@ def of_attack(run: Run, name: str) -> dict[str, Any]:
     """
     config = run.config.to_dict()
     sections = {"advgan_margin": ("advgan", "mgan", "advgan_margin")}.get(name, (name,))
-    attacks = {section: {k: v for k, v in config["attacks"][section].items() if k != "trained_on"} for section in sections}
+    attacks = {section: {k: v for k, v in config["attacks"][section].items() if k not in NOT_READ} for section in sections}
     if name == "advgan_margin":
         attacks["mgan"]["trained_on"] = config["attacks"]["mgan"]["trained_on"][0]
     shared = ("epsilon", *(("generator", "discriminator") if name in GENERATORS else ()))
