@@ -18,11 +18,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-WHITE, SCORES, LABELS = "white box", "scores", "labels"
+WHITE, SCORES = "white box", "scores"
 
 
 def training(epochs: float, learning_rate: float, batch_size: int, chunk_size: int = 50) -> dict:
     return {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "chunk_size": chunk_size}
+
+
+def classifier(name: str) -> dict:
+    return {"classifier": {"name": name}}
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
@@ -41,45 +45,44 @@ def get_config(variant: str = "digits") -> ConfigDict:
     pgd = {**linf, "num_steps": 40, "step_size": None}
     batch = 128 if mnist else 50
     robust = {**training(1 if smoke else 10 if mnist else 40, 5e-3, 100 if mnist else 50), "warmup": 0.4}
-    small = {"classifier": {"name": "strided_cnn"}}
     plain = training(1 if smoke else 6 if mnist else 40, 2e-3, batch)
     brief = training(1 if smoke else 3 if mnist else 20, 2e-3, batch)
-    lenet, size = {"classifier": {"name": "lenet"}}, {"code_size": 32 if mnist else 16}
+    size = {"code_size": 32 if mnist else 16}
     inversion = {"num_restarts": 10, "num_steps": 200}
     # An inversion costs 2,000 passes of the decoder an image, and a step of an attack is one inversion.
     few = {"num_images": 200, "num_adaptive_images": 100, "batch_size": 100}
-    seldom = {**few, "masking": {"steps": (5, 20), "epsilons": (0.0, 0.1, epsilon, 1.0)}}
+    seldom = lambda: {**few, "masking": {"steps": (5, 20), "epsilons": (0.0, 0.1, epsilon, 1.0)}}  # noqa: E731
     part = {"fit_images": 10000 if mnist else 1000}
     config.defenses = ConfigDict({
         "fast_adversarial_training": {
             "arguments": {**linf},
-            "networks": {**small},
+            "networks": classifier("strided_cnn"),
             "training": {**robust},
             "num_adaptive_images": 1000 if mnist else 100,
         },
         "fgsm_adversarial_training": {
             "method": "adversarial_training",
             "arguments": {"clean_weight": 0.5},
-            "networks": {**small},
+            "networks": classifier("strided_cnn"),
             "attacks": {"make_attack": {"name": "fgsm", **linf}},
             "training": {**robust, "epochs": robust["epochs"] / 2},
         },
         "pgd_adversarial_training": {
             "method": "adversarial_training",
-            "networks": {**small},
+            "networks": classifier("strided_cnn"),
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
             "training": {**robust, "epochs": robust["epochs"] / 4},
         },
         "mgan_adversarial_training": {
             "method": "adversarial_training",
             "arguments": {"clean_weight": 0.5},
-            "networks": {**lenet},
+            "networks": classifier("lenet"),
             "opponent": "mgan",
             "training": {**plain},
         },
         "defensive_distillation": {
             "arguments": {"temperature": 20.0},
-            "networks": {**lenet},
+            "networks": classifier("lenet"),
             "training": {**plain, "learning_rate": 1e-2},
         },
         "bit_depth": {"method": "squeezing", "arguments": {"squeeze": {"name": "bit_depth", "bits": 1}}},
@@ -97,24 +100,24 @@ def get_config(variant: str = "digits") -> ConfigDict:
             **part,
             **few,
         },
-        "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **seldom},
+        "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **seldom()},
         "enhanced_invert_and_classify": {
             "generator": "vae",
             "search": {"eta": 1.5 if mnist else 0.8, "num_steps": 20},
             "arguments": {**inversion},
             "training": {**brief},
-            **seldom,
+            **seldom(),
         },
         "robust_features": {
             "of": "fast_adversarial_training",
             "arguments": {"num_steps": 10 if smoke else 100, "step_size": 0.2},
-            "networks": {**lenet},
+            "networks": classifier("lenet"),
             "training": {**plain},
             **part,
         },
         "non_robust_features": {
             "learned_from": ("towards",),
-            "networks": {**lenet},
+            "networks": classifier("lenet"),
             "training": {**plain},
             **part,
         },

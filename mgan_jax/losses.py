@@ -6,6 +6,9 @@ import optax
 
 from mgan_jax.types import Array
 
+OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
+"""What of a classifier's answer can be compared, by name."""
+
 
 def margin(logits: Array, labels: Array) -> Array:
     """z_y - max over i != y of z_i, [B]: how far the decision is from leaving class y.

@@ -9,9 +9,9 @@ import optax
 
 from mgan_jax.attacks.result import choose
 from mgan_jax.inversion import Decode
+from mgan_jax.losses import OUTPUTS
 from mgan_jax.types import ApplyFn, Array, Variables
 
-OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
 HALVINGS = 12
 
 

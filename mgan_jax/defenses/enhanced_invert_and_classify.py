@@ -9,9 +9,8 @@ import optax
 
 from mgan_jax.defenses.invert_and_classify import invert_and_classify
 from mgan_jax.inversion import Decode
+from mgan_jax.losses import OUTPUTS
 from mgan_jax.types import ApplyFn, Array, Defense, Train, Variables
-
-OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
 
 
 def enhanced_invert_and_classify(

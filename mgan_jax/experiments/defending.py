@@ -15,11 +15,11 @@ from mgan_jax.experiments import crafting, generating, reads
 from mgan_jax.experiments.attacking import GENERATORS, attack_arguments, build_attack
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, trainer
-from mgan_jax.types import Array, Attack, Classifier, Dataset, Defense, Train, Variables
+from mgan_jax.types import Array, Attack, AttackResult, Classifier, Dataset, Defense, Train, Variables
 
 NONE = "none"
 """The name under which the undefended target stands among the defenses."""
-FIELDS = ("method", "arguments", "networks", "optimizers", "attacks", "training", "fit_images", "search")
+FIELDS = ("method", "arguments", "networks", "optimizers", "attacks", "training", "fit_images", "search", "learned_from")
 """Of a section of `config.defenses`: what its state depends on, beside other sections that it names."""
 
 
@@ -50,7 +50,6 @@ def facts(classifier: Classifier, dataset: Dataset, train: Train | None) -> dict
         "apply_fn": classifier.apply,
         "features": classifier.features,
         "classifier": classifier,
-        "network": classifier,
         "train": train,
         "image_shape": dataset.image_shape,
         "num_classes": dataset.num_classes,
@@ -78,6 +77,9 @@ def build_method(
     method = settings.get("method", name)
     takes = inspect.signature(factory(kind, method)).parameters
     given = {key: value for key, value in {**facts(classifier, dataset, train), **more}.items() if key in takes}
+    if kind == "detectors":
+        # A detector's own network goes by this name.
+        given.pop("classifier", None)
     arguments = {**given, **attack_arguments(settings, dataset)}
     return build(kind, method, **arguments), arguments
 
@@ -144,6 +146,8 @@ def build_defense(
     if "opponent" in settings:
         if settings.opponent not in GENERATORS or settings.opponent not in config.attacks:
             raise ValueError(f"config.defenses.{name}.opponent is {settings.opponent!r}; choose advgan or mgan of config.attacks")
+        if "of" in settings:
+            raise ValueError(f"config.defenses.{name} has both of and opponent; choose one")
         fixed = None if run is None else opponent(run, settings.opponent, classifier, variables)
         more["make_attack"] = lambda apply_fn: fixed
     return build_method("defenses", settings, name, classifier, dataset, train, **more)
@@ -153,7 +157,13 @@ def opponent(run: Run, name: str, classifier: Classifier, variables: Variables) 
     """AdvGAN or MGAN trained against the target, the same as the attack's own row."""
     operators = crafting.training_operators("all") if name == "mgan" else ()
     made, state, _ = crafting.generative(run, classifier, variables, name, name, operators)
-    return jax.tree_util.Partial(made.attack, {"generator": state["generator"]})
+
+    def attack(key: Array, others: Variables, images: Array, labels: Array, targets: Array | None = None) -> AttackResult:
+        """On the target it was trained against, whatever network is being trained."""
+        del others
+        return made.attack({"generator": state["generator"]}, key, variables, images, labels, targets)
+
+    return attack
 
 
 def defended(run: Run, name: str, classifier: Classifier, variables: Variables, others: Mapping[str, Defended]) -> Defended:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from mgan_jax import devices, engine, metrics
+from mgan_jax.checkpoint import digest
 from mgan_jax.datasets.split import class_balanced
-from mgan_jax.experiments import masking
+from mgan_jax.experiments import masking, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
@@ -57,14 +58,25 @@ def check(config: Any, dataset: Dataset) -> None:
             continue
         more = {"classify": classifier.apply} | next((given[defense] for defense in shown if defense in given), {})
         check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
-    named = (config.masking.attack, config.masking.black_box, config.masking.single_step)
-    unknown = [name for name in named if name not in config.attacks]
+    named = [name for name in (config.masking.attack, config.masking.black_box, config.masking.single_step) if name]
+    for name in named:
+        if name not in config.attacks:
+            raise ValueError(f"config.masking names {name!r}; choose from {', '.join(config.attacks)}")
+        if bound(config.attacks[name], name) != ("linf", config.masking.epsilon):
+            raise ValueError(
+                f"config.masking names {name}, which is not of L-inf {config.masking.epsilon}, as all of it has to be"
+            )
+    masking.check(config, classifier, dataset)
+    made = [name for name, settings in config.attacks.items() if settings.get("unaware", True)]
+    unknown = [name for name in config.testing.pictures if name not in made]
     if unknown:
-        raise ValueError(f"config.masking names {unknown[0]!r}; choose from {', '.join(config.attacks)}")
+        raise ValueError(f"config.testing.pictures names {unknown[0]!r}; choose from {', '.join(made)}")
     for name in (NONE, *config.defenses):
         numbers = num_images(config, name, dataset)
         if min(numbers) < 1:
             raise ValueError(f"the numbers of images of the defense {name} are {numbers}; choose at least 1")
+        for count in numbers:
+            subset(test_images(dataset, config.testing.num_images), count)
     test_images(dataset, config.testing.num_images)
 
 
@@ -137,6 +149,7 @@ def defense_rows(
     correct, rows, kept = np.zeros(len(test.labels), bool), [], {}
     correct[wide] = decide(test.images[wide]) == test.labels[wide]
     own = Split(test.images[narrow], test.labels[narrow])
+    one = one._replace(run=one.run._replace(beside={**one.run.beside, "images": digest([own])[:16]}))
     for attack, made in unaware.items():
         right = np.zeros(len(test.labels), bool)
         right[wide] = decide(made.images[wide]) == test.labels[wide]
@@ -242,6 +255,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         "worst_cases": worst,
         "curve_rows": curve,
         "checklists": lines,
+        "sanity": sanity.of_images([(classifier, variables)], test, [made.images for made in unaware.values()]),
     }
     return results, material(run, test, unaware, fitted)
 

@@ -47,7 +47,8 @@ def sections(config: Any, names: list[str]) -> dict[str, Any]:
     for name in names:
         settings = config.detectors[name]
         found[name] = settings
-        for left_out in settings.get("learned_from", ()):
+        learned = settings.get("learned_from", ())
+        for left_out in learned if len(learned) > 1 else ():
             fewer = ConfigDict(settings.to_dict()).unlock()
             fewer.method = settings.get("method", name)
             fewer.learned_from = tuple(attack for attack in settings.learned_from if attack != left_out)
@@ -80,7 +81,7 @@ def build_detector(
     """
     more = {}
     if "operator" in settings:
-        more["mutate"] = build_mutation(config, settings.operator, settings.rate)
+        more |= {"mutate": build_mutation(config, settings.operator, settings.rate), "network": classifier}
     unknown = [attack for attack in settings.get("learned_from", ()) if attack not in config.attacks]
     if unknown:
         raise ValueError(f"config.detectors.{name} learns from {unknown[0]!r}; choose from {', '.join(config.attacks)}")
@@ -93,6 +94,7 @@ def own_run(run: Run, name: str, settings: Any) -> Run:
     """The run of a detector: in a folder of its own, its stages read the detector's section."""
     section, config = settings.to_dict(), run.config.to_dict()
     read = {field: section[field] for field in (*FIELDS, "operator", "rate", "learned_from", "fit_on") if field in section}
+    read["fit_images"] = section.get("fit_images", config["testing"]["num_fit_images"])
     beside: dict[str, Any] = {"detector": read}
     if "operator" in section:
         beside["mutation"] = config["mutation"]

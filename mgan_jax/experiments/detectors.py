@@ -17,7 +17,7 @@ import numpy as np
 
 from mgan_jax import devices, engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
-from mgan_jax.experiments import detecting, evading, reads
+from mgan_jax.experiments import detecting, evading, reads, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
@@ -50,9 +50,30 @@ def check(config: Any, dataset: Dataset) -> None:
             f"config.testing.num_validation_images is {testing.num_validation_images}; choose 40 to {number}, that thresholds at "
             "5 % false positives can be taken on half of them"
         )
+    for name, settings in detecting.sections(config, names).items():
+        fitted = settings.get("fit_images", testing.num_fit_images) if settings.get("fit_on") == "validation" else 0
+        if fitted + testing.num_validation_images > number:
+            raise ValueError(
+                f"config.detectors.{name} is fitted on {fitted} validation images and thresholds are taken on "
+                f"{testing.num_validation_images} others; there are {number}"
+            )
+    hosted = [name for name in config.adaptive.detectors if method_of(config, name) in detecting.ON_HOST]
+    if hosted:
+        raise ValueError(f"config.adaptive.detectors names {hosted[0]!r}, whose score has no derivative; leave it out")
     selective_gradient_descent(classifier.apply, lambda v, x: x, **config.adaptive.arguments)
     if config.undetected.weights and "mgan" not in config.attacks:
         raise ValueError("config.undetected trains mgan with detectors in its loss; name mgan among the attacks, or no weights")
+
+
+def method_of(config: Any, name: str) -> str:
+    """The method of a detector's section."""
+    return config.detectors.get(name, {}).get("method", name)
+
+
+def form(name: str, attack: str, fitted: dict[str, Fitted]) -> str:
+    """The form of a detector that has not learned from this attack: itself, or where there is one, that without it."""
+    without = f"{name}{detecting.WITHOUT}{attack}"
+    return without if without in fitted else name
 
 
 def detection_row(
@@ -130,7 +151,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     for name in config.attacks:
         made[name] = attacked(run, name, classifier, variables, test)
         update(len(made))
-    for weight in config.undetected.weights if JOINT in fitted else ():
+    for weight in config.undetected.weights if evading.followed(run, fitted) is not None else ():
         name = f"{evading.UNDETECTED}_{weight:g}"
         made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
         read["images"][name] = {**reads.of_images(run, "mgan"), "weight": weight, "margin": config.undetected.margin,
@@ -155,7 +176,8 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     single = [name for name in fitted if name != JOINT and detecting.WITHOUT not in name]
     attacks = []
     for attack, of in made.items():
-        below = {name: scores[name][attack] <= fitted[name].threshold for name in fitted}
+        shown = {name: form(name, attack, fitted) for name in fitted}
+        below = {name: scores[shown[name]][attack] <= fitted[shown[name]].threshold for name in fitted}
         passed = {"passes_all": np.all([below[name] for name in single], axis=0)}
         passed |= {"passes_joint": below[JOINT]} if JOINT in fitted else {}
         attacks.append(attack_row(run, attack, of, passed, test))
@@ -171,10 +193,12 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         ],
         "rows": rows,
         "attack_rows": attacks,
+        "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in made.values()]),
         "adaptive_rows": evading.adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
     }  # fmt: skip
-    successes = {name: {part: of[made[part].success] if part in made else of for part, of in parts.items()}
-                 for name, parts in scores.items() if detecting.WITHOUT not in name}  # fmt: skip
+    successes = {name: {"clean": scores[name]["clean"],
+                        **{attack: scores[form(name, attack, fitted)][attack][of.success] for attack, of in made.items()}}
+                 for name in fitted if detecting.WITHOUT not in name}  # fmt: skip
     return results, successes
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from mgan_jax import metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.undetected import undetected
+from mgan_jax.checkpoint import digest
 from mgan_jax.detectors.combined import combined
 from mgan_jax.experiments import crafting, detecting, reads
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
@@ -22,7 +23,7 @@ UNDETECTED = "mgan_undetected"
 def followed(run: Run, fitted: dict[str, Fitted]) -> Fitted | None:
     """The joint rule of those members whose score has a derivative, at the joint rule's own threshold: what an attack follows."""
     members = {name: fitted[name] for name in run.config.joint if name in fitted and fitted[name].differentiable}
-    if not members:
+    if JOINT not in fitted or not members:
         return None
     detector = combined({name: one.detector for name, one in members.items()})
     state = {name: fitted[JOINT].state[name] for name in members}
@@ -47,7 +48,7 @@ def adaptive_attack(
         result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
         return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
 
-    own = {**run.reads(), **read, "adaptive": settings.to_dict(), "threshold": one.threshold, "num_images": len(test.labels)}
+    own = {**run.reads(), **read, "adaptive": settings.to_dict(), "threshold": one.threshold, "images": digest([test])[:16]}
     done = workdir.stage(run.path, f"adaptive_{name}", own, make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
@@ -61,8 +62,8 @@ def adaptive_rows(
     update = run.start("attacks on detectors", len(names), "detectors")
     for done, name in enumerate(names, 1):
         aimed = followed(run, fitted) if name == JOINT else fitted[name]
-        if aimed is None or not aimed.differentiable:
-            raise ValueError(f"config.adaptive.detectors names {name!r}, whose score has no derivative; leave it out")
+        if aimed is None:
+            continue
         members = {JOINT: run.config.joint}.get(name, (name,))
         made = adaptive_attack(
             run,

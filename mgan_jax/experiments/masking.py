@@ -13,12 +13,26 @@ from mgan_jax.experiments.attacking import build_attack, in_batches
 from mgan_jax.experiments.defending import Defended
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed, stage_rows
-from mgan_jax.types import Split
+from mgan_jax.types import Classifier, Dataset, Split
 
 
 def settings_of(config: Any, name: str, field: str) -> Any:
     """A value of `config.masking`, or the defense's own where its section has one."""
     return config.defenses.get(name, {}).get("masking", {}).get(field, config.masking[field])
+
+
+def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
+    """Builds the attack of the curves.
+
+    Raises:
+      ValueError: it takes no number of steps, or there are no steps or epsilons.
+    """
+    for name in ("", *config.defenses):
+        for field in ("steps", "epsilons"):
+            if not settings_of(config, name, field):
+                raise ValueError(f"config.masking.{field} of {name or 'the target'} is empty; choose at least one")
+    arguments = {"epsilon": config.masking.epsilon, "num_steps": 1, "step_size": None}
+    build_attack(changed(config.attacks[config.masking.attack], **arguments), config.masking.attack, classifier, dataset)
 
 
 def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:

@@ -119,7 +119,7 @@ def sentences(results: dict) -> list[str]:
     found = []
     for row in results["worst_cases"]:
         if row["aware"] and row["defense"] != NONE:
-            other = next((one for one in results["worst_cases"] if {**one, "aware": True} and not one["aware"]
+            other = next((one for one in results["worst_cases"] if not one["aware"]
                           and all(one[k] == row[k] for k in ("defense", "norm", "epsilon"))), None)  # fmt: skip
             beside = "" if other is None else f", {percent(other['robust_accuracy'])} % those that do not know it"
             found.append(f"{words(row['defense'])}, {row['norm']} {row['epsilon']:g}: {percent(row['robust_accuracy'])} % of "
