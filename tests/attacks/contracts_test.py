@@ -135,15 +135,23 @@ BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
 @pytest.fixture(scope="module")
 def compiled(target):
-    """`compiled(name, epsilon)`: the attack on the target, `(key, variables, images, labels, targets=None)`, traced once."""
+    """`compiled(name)`: the attack on the target, `(key, variables, images, labels, targets=None)`, traced once a shape.
+
+    `compiled.traces` counts how often the target was traced.
+    """
     classifier, variables = target
     kept = {}
 
-    def get(name, epsilon=0.2):
-        if (name, epsilon) not in kept:
-            kept[name, epsilon] = jax.jit(MAKE[name](classifier.apply, epsilon, variables))
-        return kept[name, epsilon]
+    def counted(v, x):
+        get.traces += 1
+        return classifier.apply(v, x)
 
+    def get(name):
+        if name not in kept:
+            kept[name] = jax.jit(MAKE[name](counted, 0.2, variables))
+        return kept[name]
+
+    get.traces = 0
     return get
 
 
@@ -233,18 +241,12 @@ def test_batch_equals_one_by_one_for_attacks_that_draw_nothing(name, target, com
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_one_trace_serves_many_batches_and_a_key_gives_one_result(name, target, images):
-    classifier, variables = target
+def test_one_trace_serves_many_batches_and_a_key_gives_one_result(name, target, compiled, images):
+    variables = target[1]
     images, labels = images
-    traces = []
-
-    def counted(v, x):
-        traces.append(0)
-        return classifier.apply(v, x)
-
-    attack = jax.jit(MAKE[name](counted, 0.2, variables))
+    attack = compiled(name)
     first = attack(jax.random.key(3), variables, images, labels).adversarial
-    count = len(traces)
+    count = compiled.traces
     attack(jax.random.key(4), variables, images[::-1], labels)
-    assert len(traces) == count
+    assert compiled.traces == count
     np.testing.assert_array_equal(attack(jax.random.key(3), variables, images, labels).adversarial, first)
