@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax.detectors.combined import clean_ranks, combined, threshold
+from mgan_jax import workdir
+from mgan_jax.detectors.combined import clean_ranks, combined, rank, threshold
 from mgan_jax.experiments.attacking import build_attack
 from mgan_jax.experiments.defending import FIELDS, build_method, fitted
 from mgan_jax.experiments.streams import stream_key
@@ -28,6 +29,7 @@ class Fitted(NamedTuple):
       detector: what was fitted.
       state: its state.
       score: `score(images [N, H, W, C]) -> [N]` on the host.
+      clean: its scores of the images that it is calibrated on.
       threshold: an image whose score exceeds it is called adversarial.
       differentiable: whether an attack can follow its score.
       seconds: of fitting.
@@ -36,6 +38,7 @@ class Fitted(NamedTuple):
     detector: Detector
     state: Any
     score: Callable[[np.ndarray], np.ndarray]
+    clean: np.ndarray
     threshold: float
     differentiable: bool
     seconds: float
@@ -153,9 +156,12 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
         state, seconds = fitted(own, fit, stream_key(run.seed, "detector", name))
         on_host = settings.get("method", name) in ON_HOST
         score = scorer(run, detector, state, variables, on_host)
+        make = lambda score=score: ({"scores": score(calibration_images(run))}, {})  # noqa: E731
+        read = {**own.reads(), "num_validation_images": run.config.testing.num_validation_images}
+        clean = workdir.stage(own.path, "calibration", read, make).arrays["scores"]
         limit = settings.get("threshold", None)
-        limit = threshold(score(calibration_images(run))) if limit is None else float(limit)
-        found[name] = Fitted(detector, state, score, limit, not on_host, seconds)
+        limit = threshold(clean) if limit is None else float(limit)
+        found[name] = Fitted(detector, state, score, clean, limit, not on_host, seconds)
         update(len(found))
     members = {name: found[name] for name in run.config.joint if name in found}
     if members:
@@ -165,10 +171,11 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
 
 def joint(run: Run, members: dict[str, Fitted], variables: Variables) -> Fitted:
     """The joint rule of fitted detectors: ranks from one half of the calibration images, the threshold from the other."""
-    images = calibration_images(run)
-    half = len(images) // 2
+    half = run.config.testing.num_validation_images // 2
     detector = combined({name: one.detector for name, one in members.items()})
-    state = {name: {"state": one.state, "clean": clean_ranks(one.score(images[:half]))} for name, one in members.items()}
+    state = {name: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for name, one in members.items()}
     differentiable = all(one.differentiable for one in members.values())
     score = scorer(run, detector, state, variables, not differentiable)
-    return Fitted(detector, state, score, threshold(score(images[half:])), differentiable, 0.0)
+    # What `combined` would score, from scores that are there.
+    clean = np.max([rank(state[name]["clean"], one.clean[half:]) for name, one in members.items()], axis=0)
+    return Fitted(detector, state, score, clean, threshold(clean), differentiable, 0.0)
