@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
-from mgan_jax.report.figures import INK, colour, legend_above, panels
+from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
 from mgan_jax.report.results import plain
 from mgan_jax.report.tables import Table, measure, number, percent
@@ -19,6 +19,7 @@ LEAD = (
     "clean images, at 5 % false positives. Then the attacks know the detectors: success is to fool the network and to pass."
 )
 JOINT = "joint"
+PALETTE = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7a4fbf", "#8c6d31")
 
 
 def matrix_figure(results: dict, field: str) -> Any:
@@ -46,7 +47,7 @@ def roc_figure(scores: dict[str, dict[str, np.ndarray]], attacks: list[str]) -> 
             values = np.concatenate([parts[attack], parts["clean"]])
             positive = np.r_[np.ones(len(parts[attack])), np.zeros(len(parts["clean"]))]
             false, true, _ = roc_curve(positive, values)
-            style = {"color": INK, "linestyle": "--"} if name == JOINT else {"color": colour(f"detector {place}")}
+            style = {"color": INK, "linestyle": "--"} if name == JOINT else {"color": PALETTE[place % len(PALETTE)]}
             axis.plot(np.maximum(false, 1e-3), 100 * true, linewidth=1.5, label=words(name), **style)
         axis.set_xscale("log")
         axis.set_xlim(1e-3, 1)
