@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -27,7 +28,7 @@ USAGE = """python main.py --config=configs/NAME.py[:VARIANT] [flags]
   --helpfull               all flags, those of the libraries too
 
 The same command again continues a run that was stopped.
-Configurations: {configs}"""
+{configs}"""
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment", lock_config=True)
 flags.DEFINE_string("workdir", None, "folder of results and checkpoints")
@@ -115,7 +116,7 @@ def parse(argv: list[str]) -> list[str]:
     here = Path(__file__).parent
     if {"--help", "-help", "-h", "--helpshort"} & set(argv):
         configs = sorted(path.stem for path in (here / "configs").glob("*.py"))
-        print(USAGE.format(configs=", ".join(configs)))
+        print(USAGE.format(configs=textwrap.fill(f"Configurations: {', '.join(configs)}", 120, subsequent_indent="  ")))
         sys.exit(0)
     given = given_config(argv)
     if given is None and not {"--helpfull", "-helpfull"} & set(argv):
