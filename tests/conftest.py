@@ -2,13 +2,16 @@
 
 import os
 
-# Nearly all of a test's time is LLVM's; as XLA reads its flags once, they are set before anything imports it.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+# Nearly all of a test's time is LLVM's. XLA reads its flags once, here; programs that tests start are a user's, without them.
+FLAGS = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_backend_optimization_level=0".strip()
+jax.devices()
+os.environ["XLA_FLAGS"] = FLAGS
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
