@@ -127,7 +127,7 @@ def sentences(results: dict) -> list[str]:
     for name, lines in results["checklists"].items():
         broken = [line["claim"] for line in lines if line["holds"] is False]
         if broken:
-            found.append(f"{words(name)}: does not hold: {'; '.join(broken)}. Its numbers say little.")
+            found.append(f"{words(name)}: does not hold: {'; '.join(broken)}. Gradients alone overrate it.")
     return found
 
 
