@@ -155,10 +155,11 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
         if lines:
             table, broken = checked_table(words(name), lines)
             checked.append(Block("", table, marked=broken))
+    under = (
+        f"Under {results['config']['masking']['attack']} made against the defended network; the checklist says what is stronger."
+    )
     caption = "Unaware: attacks made against the undefended target; aware: against the defended network, and those too."
-    curves = [
-        drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon", "Under attacks that know the defense.")
-    ]
+    curves = [drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon", under)]
     sections = [
         Section("Summary", "", [Block(caption, summary_table(results))]),
         Section("Attack x defense", "", [*matrices, Block("95 % intervals of Wilson. Distances: medians over successes.",
