@@ -1,5 +1,7 @@
 """Clauses that hold for every defense; MAKE has a line for each, small enough to be fitted in a second or two."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,25 +10,54 @@ import pytest
 
 from mgan_jax import build
 from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.overpowered import overpowered_pairs
 from mgan_jax.attacks.pgd import pgd
+from mgan_jax.defenses.adversarial_training import adversarial_training
 from mgan_jax.defenses.defensive_distillation import defensive_distillation
+from mgan_jax.defenses.enhanced_invert_and_classify import enhanced_invert_and_classify
+from mgan_jax.defenses.fast_adversarial_training import fast_adversarial_training
 from mgan_jax.defenses.guided_denoiser import guided_denoiser
+from mgan_jax.defenses.invert_and_classify import invert_and_classify
 from mgan_jax.defenses.non_robust_features import non_robust_features
 from mgan_jax.defenses.pixel_defend import pixel_defend
 from mgan_jax.defenses.robust_features import robust_features
+from mgan_jax.defenses.squeezing import squeezing
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.pixel_cnn import pixel_cnn
 from mgan_jax.training.minimise import minimiser
 
+
+def decode(variables, codes):
+    """Images from their principal components."""
+    return jnp.clip(variables["mean"][None] + codes @ variables["basis"], 0, 1).reshape(-1, 8, 8, 1)
+
+
+def principal(key, images):
+    """Mean and the first 16 components, of unit variance."""
+    flat = images.reshape(len(images), -1)
+    _, sizes, rows = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    return {"mean": jnp.asarray(flat.mean(0)), "basis": jnp.asarray(sizes[:16, None] * rows[:16] / np.sqrt(len(flat)))}
+
+
+INVERSION = {"code_size": 16, "num_restarts": 2, "num_steps": 30, "learning_rate": 0.2, "optimizer": "adam"}
+
+
 # name: (classifier, train) -> defense
 MAKE = {
+    "adversarial_training": lambda c, t: adversarial_training(c, t, partial(fgsm, epsilon=0.1), clean_weight=0.5),
     "defensive_distillation": lambda c, t: defensive_distillation(c, t, temperature=2.0),
+    "enhanced_invert_and_classify": lambda c, t: enhanced_invert_and_classify(
+        c.apply, decode, principal, overpowered_pairs(c.apply, decode, num_steps=2), t, num_pairs=4, **INVERSION
+    ),
+    "fast_adversarial_training": lambda c, t: fast_adversarial_training(c, t, 0.1),
     "guided_denoiser": lambda c, t: guided_denoiser(c.apply, autoencoder("dense", (16,)), t, fgsm(c.apply, 0.1)),
+    "invert_and_classify": lambda c, t: invert_and_classify(c.apply, decode, principal, **INVERSION),
     "non_robust_features": lambda c, t: non_robust_features(
         pgd(c.apply, 0.5, 5, None, norm="l2", random_start=False), c, t, aim="next"
     ),
     "pixel_defend": lambda c, t: pixel_defend(c.apply, pixel_cnn(4, 1, 3, 4), t),
     "robust_features": lambda c, t: robust_features(c.features, c, t, num_steps=5, step_size=0.5),
+    "squeezing": lambda c, t: squeezing(c.apply),
 }
 EPSILON = 0.1
 
@@ -59,7 +90,7 @@ def fit(name, trained, seed):
 @pytest.mark.parametrize("name", MAKE)
 def test_fit_gives_arrays_and_a_key_one_state(name, trained, fitted):
     leaves, again = (jax.tree.leaves(state) for state in (fitted(name)[2]["defense"], fit(name, trained, 1)[1]))
-    assert leaves and all(isinstance(leaf, jax.Array) for leaf in leaves)
+    assert bool(leaves) == (name != "squeezing") and all(isinstance(leaf, jax.Array) for leaf in leaves)
     for one, other in zip(leaves, again, strict=True):
         np.testing.assert_array_equal(*(jax.random.key_data(x) if is_key(x) else x for x in (one, other)))
 

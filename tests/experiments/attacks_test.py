@@ -14,6 +14,7 @@ from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.attacks import bound, check, chosen_rows, facts, tried, worst_cases
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options
+from mgan_jax.experiments.sanity import violated
 from mgan_jax.types import Split
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
@@ -33,7 +34,7 @@ def config():
 
 def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys):
     run = experiment("attacks")
-    assert run(config, Options(tmp_path / "run")) == 0
+    assert not violated(run(config, Options(tmp_path / "run"))[0])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     names = {row["attack"] for row in results["rows"]}
     assert names == {"fgsm", "pgd", "universal_one_class"}
@@ -54,7 +55,7 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     written = [path.stat().st_mtime_ns for path in stages]
     config = config.copy_and_resolve_references()
     config.rows = ("fgsm",)
-    assert run(config, Options(tmp_path / "run")) == 0
+    assert not violated(run(config, Options(tmp_path / "run"))[0])
     assert [path.stat().st_mtime_ns for path in stages] == written, "finished attacks are read"
 
 
