@@ -158,7 +158,7 @@ def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, 
       test: the images.
       **more: as in `build_attack`.
     """
-    make = partial(run_attack, run, name, classifier, variables, test, **more)
+    make = lambda: run_attack(run, name, classifier, variables, test, **more)  # noqa: E731
     done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, name), make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
