@@ -187,10 +187,12 @@ class Detector(NamedTuple):
     Attributes:
       fit: `fit(key, variables, images, labels) -> state`, on clean data only.
       score: `score(variables, state, images [B, H, W, C]) -> [B]`, larger = more suspicious.
+      used: `used(variables, state, images) -> [B]` mutants that it asked, of one whose work depends on the image; else None.
     """
 
     fit: Callable[..., Any]
     score: Callable[..., Array]
+    used: Callable[..., Array] | None = None
 
 
 class Train(Protocol):

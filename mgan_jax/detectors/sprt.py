@@ -154,7 +154,7 @@ def sprt(
 
     Returns:
       A `Detector`; the state is `{'mutants': tree, 'kappa': []}`. An image is called adversarial where the score is at
-      least log((1 - beta) / alpha).
+      least log((1 - beta) / alpha); `used` counts mutants up to the decision.
     """
     sampler = label_change_rate(network, mutate, num_mutants, min_accuracy_ratio, method)
 
@@ -166,8 +166,8 @@ def sprt(
         check(kappa, alpha, beta, delta_ratio)
         return {"mutants": mutants, "kappa": kappa}
 
-    def score(variables: Variables, state: dict, images: Array) -> np.ndarray:
+    def verdict(variables: Variables, state: dict, images: Array) -> Verdict:
         numbers = float(state["kappa"]), alpha, beta, delta_ratio
-        return stopping_test(network, variables, state["mutants"], images, *numbers, method=method).log_ratio
+        return stopping_test(network, variables, state["mutants"], images, *numbers, method=method)
 
-    return Detector(fit, score)
+    return Detector(fit, lambda *given: verdict(*given).log_ratio, lambda *given: verdict(*given).used)

@@ -29,6 +29,7 @@ class Fitted(NamedTuple):
       detector: what was fitted.
       state: its state.
       score: `score(images [N, H, W, C]) -> [N]` on the host.
+      used: the same of the mutants that it asked, where they depend on the image; else None.
       clean: its scores of the images that it is calibrated on.
       threshold: an image whose score exceeds it is called adversarial.
       differentiable: whether an attack can follow its score.
@@ -38,6 +39,7 @@ class Fitted(NamedTuple):
     detector: Detector
     state: Any
     score: Callable[[np.ndarray], np.ndarray]
+    used: Callable[[np.ndarray], np.ndarray] | None
     clean: np.ndarray
     threshold: float
     differentiable: bool
@@ -121,10 +123,10 @@ def calibration_images(run: Run) -> np.ndarray:
     return run.dataset.validation.images[-run.config.testing.num_validation_images :]
 
 
-def scorer(run: Run, detector: Detector, state: Any, variables: Variables, on_host: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """`score(images)` in batches of one shape."""
+def scorer(run: Run, score: Callable, state: Any, variables: Variables, on_host: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """A detector's `score(images)`, or `used`, in batches of one shape."""
     size = run.config.testing.batch_size
-    score = detector.score if on_host else jax.jit(detector.score)
+    score = score if on_host else jax.jit(score)
 
     def of(images: np.ndarray) -> np.ndarray:
         count, batch = len(images), min(size, len(images))
@@ -155,13 +157,14 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
         fit = partial(fit_to, detector, variables, images, labels)
         state, seconds = fitted(own, fit, stream_key(run.seed, "detector", name))
         on_host = settings.get("method", name) in ON_HOST
-        score = scorer(run, detector, state, variables, on_host)
+        score = scorer(run, detector.score, state, variables, on_host)
+        used = scorer(run, detector.used, state, variables, on_host) if detector.used else None
         make = lambda score=score: ({"scores": score(calibration_images(run))}, {})  # noqa: E731
         read = {**own.reads(), "num_validation_images": run.config.testing.num_validation_images}
         clean = workdir.stage(own.path, "calibration", read, make).arrays["scores"]
         limit = settings.get("threshold", None)
         limit = threshold(clean) if limit is None else float(limit)
-        found[name] = Fitted(detector, state, score, clean, limit, not on_host, seconds)
+        found[name] = Fitted(detector, state, score, used, clean, limit, not on_host, seconds)
         update(len(found))
     members = {name: found[name] for name in run.config.joint if name in found}
     if members:
@@ -175,7 +178,7 @@ def joint(run: Run, members: dict[str, Fitted], variables: Variables) -> Fitted:
     detector = combined({name: one.detector for name, one in members.items()})
     state = {name: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for name, one in members.items()}
     differentiable = all(one.differentiable for one in members.values())
-    score = scorer(run, detector, state, variables, not differentiable)
+    score = scorer(run, detector.score, state, variables, not differentiable)
     # What `combined` would score, from scores that are there.
     clean = np.max([rank(state[name]["clean"], one.clean[half:]) for name, one in members.items()], axis=0)
-    return Fitted(detector, state, score, clean, threshold(clean), differentiable, 0.0)
+    return Fitted(detector, state, score, None, clean, threshold(clean), differentiable, 0.0)

@@ -3,6 +3,7 @@
 Of results.json `rows` has a cell each: `detector` ("joint": those of `config.joint` as one), `attack`, `left_out` (it learned
 from other attacks, not from this one), of the `num_adversarial` successes `auroc` and `tpr_at_5fpr` beside the same images clean
 and `detection_rate` at `threshold`, which was taken on other clean images; `false_positive_rate` of `num_images` clean ones.
+Of a sequential test `mutants_used` is the mean over the successes, `mutants_used_clean` that over all clean images.
 `attack_rows`: success, distances, and the shares of all images that succeed and pass all detectors one by one, or the joint rule.
 `adaptive_rows`: attacks whose loss contains a detector's score, `undetected_rate` those that fool and pass, `others` those that
 fool and pass the other detectors.
@@ -26,7 +27,10 @@ from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.detectors import print_detectors, write_detectors
-from mgan_jax.types import Dataset, Split
+from mgan_jax.types import Classifier, Dataset, Split, Variables
+
+Said = dict[str, np.ndarray]
+"""What a detector says of N images: `scores` [N], and `used` [N], mutants that it asked, where those depend on the image."""
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -77,7 +81,7 @@ def form(name: str, attack: str, fitted: dict[str, Fitted]) -> str:
 
 
 def detection_row(
-    run: Run, detector: str, left_out: bool, attack: str, one: Fitted, clean: np.ndarray, scores: np.ndarray, success: np.ndarray
+    run: Run, detector: str, left_out: bool, attack: str, one: Fitted, clean: Said, made: Said, success: np.ndarray
 ) -> dict[str, Any]:
     """One cell: what a detector says of an attack's successes, beside the same images clean.
 
@@ -86,30 +90,35 @@ def detection_row(
       detector: its name; left_out: whether it learned from other attacks and not from this one.
       attack: its name.
       one: the detector.
-      clean, scores: [N] of the clean images and of the attack's.
+      clean, made: what it says of the clean images and of the attack's.
       success: [N] bool.
     """
     settings = run.config.attacks.get(attack, {})
     own = bool(settings) and settings.get("method", attack) not in GENERATORS
     norm, epsilon = bound(settings, attack) if own else ("linf", run.config.epsilon)
-    found, alarms = metrics.share(scores > one.threshold, success), metrics.share(clean > one.threshold, np.ones_like(success))
-    positive, negative = scores[success], clean[success]
+    found = metrics.share(made["scores"] > one.threshold, success)
+    alarms = metrics.share(clean["scores"] > one.threshold, np.ones_like(success))
+    positive, negative = made["scores"][success], clean["scores"][success]
+    mean = lambda used: float(used.mean()) if len(used) else None  # noqa: E731
+    asked = {"mutants_used": mean(made["used"][success]), "mutants_used_clean": mean(clean["used"])} if "used" in made else {}
     return {
         "detector": detector, "attack": attack, "left_out": left_out, "norm": norm, "epsilon": epsilon, "seed": run.seed,
         "num_adversarial": found["n"], "auroc": metrics.auroc(positive, negative) if success.any() else None,
         "detection_rate": found["rate"], "detection_rate_ci95": found["ci95"],
         "false_positive_rate": alarms["rate"], "false_positive_rate_ci95": alarms["ci95"], "num_images": alarms["n"],
         "tpr_at_5fpr": metrics.true_positive_rate(positive, negative) if success.any() else None, "threshold": one.threshold,
+        **asked,
     }  # fmt: skip
 
 
-def score_stage(run: Run, name: str, one: Fitted, images: dict[str, np.ndarray], read: dict[str, Any]) -> dict[str, np.ndarray]:
-    """{"clean" or attack: scores [N]} of a detector; those that are there are read, each attack for itself."""
+def score_stage(run: Run, name: str, one: Fitted, images: dict[str, np.ndarray], read: dict[str, Any]) -> dict[str, Said]:
+    """{"clean" or attack: what a detector says}; what is there is read, each attack for itself."""
+    says = {"scores": one.score, **({"used": one.used} if one.used else {})}
     found = {}
     for part, of in images.items():
-        make = lambda of=of: ({"scores": one.score(of)}, {})  # noqa: E731
+        make = lambda of=of: ({field: say(of) for field, say in says.items()}, {})  # noqa: E731
         own = {**run.reads(), **read["detectors"][name], "images": read["images"][part]}
-        found[part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays["scores"]
+        found[part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays
     return found
 
 
@@ -138,6 +147,56 @@ def attack_row(run: Run, name: str, made: Attacked, passed: dict[str, np.ndarray
     return row
 
 
+def attacks_made(
+    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split, read: dict[str, Any]
+) -> dict[str, Attacked]:
+    """What every attack makes of the test images, MGAN with detectors in its loss among them, which `read` then names too."""
+    config = run.config
+    made, update = {}, run.start("attacks", len(config.attacks) + len(config.undetected.weights), "attacks")
+    for name in config.attacks:
+        made[name] = attacked(run, name, classifier, variables, test)
+        update(len(made))
+    for weight in config.undetected.weights if evading.followed(run, fitted) is not None else ():
+        name = f"{evading.UNDETECTED}_{weight:g}"
+        made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
+        own = {"weight": weight, "margin": config.undetected.margin, "joint": read["detectors"][JOINT]}
+        read["images"][name] = {**reads.of_images(run, "mgan"), **own}
+        update(len(made))
+    return made
+
+
+def detection_rows(
+    run: Run, names: list[str], fitted: dict[str, Fitted], made: dict[str, Attacked], scores: dict[str, dict[str, Said]]
+) -> list[dict[str, Any]]:
+    """Every cell; of a detector that learns from attacks each of these is shown where it was left out."""
+    config, chosen, rows = run.config, detecting.sections(run.config, names), []
+    for name, one in fitted.items():
+        detector, is_part = detecting.column(name, chosen)
+        learned = chosen[name].get("learned_from", ()) if name in chosen else ()
+        whole = config.detectors.get(detector, {}).get("learned_from", ())
+        for attack, of in made.items():
+            if attack in whole if not is_part else name != f"{detector}{detecting.WITHOUT}{attack}":
+                continue
+            pair = scores[name]["clean"], scores[name][attack]
+            rows.append(detection_row(run, detector, bool(whole) and attack not in learned, attack, one, *pair, of.success))
+    return rows
+
+
+def attack_rows(
+    run: Run, fitted: dict[str, Fitted], made: dict[str, Attacked], scores: dict[str, dict[str, Said]], test: Split
+) -> list[dict[str, Any]]:
+    """Every attack by itself."""
+    single = [name for name in fitted if name != JOINT and detecting.WITHOUT not in name]
+    rows = []
+    for attack, of in made.items():
+        shown = {name: form(name, attack, fitted) for name in fitted}
+        below = {name: scores[shown[name]][attack]["scores"] <= fitted[shown[name]].threshold for name in fitted}
+        passed = {"passes_all": np.all([below[name] for name in single], axis=0)}
+        passed |= {"passes_joint": below[JOINT]} if JOINT in fitted else {}
+        rows.append(attack_row(run, attack, of, passed, test))
+    return rows
+
+
 def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     """One seed; every part that is finished is read, not run again. With it {detector: {part: scores}}, for curves."""
     began, config, dataset = time.monotonic(), run.config, run.dataset
@@ -147,57 +206,30 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     names = chosen_rows(config, "detectors")
     fitted = detecting.detectors(run, names, classifier, variables)
     read = read_of(run, names, fitted)
-    made, update = {}, run.start("attacks", len(config.attacks) + len(config.undetected.weights), "attacks")
-    for name in config.attacks:
-        made[name] = attacked(run, name, classifier, variables, test)
-        update(len(made))
-    for weight in config.undetected.weights if evading.followed(run, fitted) is not None else ():
-        name = f"{evading.UNDETECTED}_{weight:g}"
-        made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
-        read["images"][name] = {**reads.of_images(run, "mgan"), "weight": weight, "margin": config.undetected.margin,
-                                "joint": read["detectors"][JOINT]}  # fmt: skip
-        update(len(made))
+    made = attacks_made(run, fitted, classifier, variables, test, read)
     images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
     update, scores = run.start("scores", len(fitted), "detectors"), {}
     for name, one in fitted.items():
         scores[name] = score_stage(run, name, one, images, read)
         update(len(scores))
-    chosen, rows = detecting.sections(config, names), []
-    for name, one in fitted.items():
-        detector, is_part = detecting.column(name, chosen)
-        learned = chosen[name].get("learned_from", ()) if name in chosen else ()
-        for attack, of in made.items():
-            whole = config.detectors.get(detector, {}).get("learned_from", ())
-            # Of a detector that learns from attacks each is shown where it was left out.
-            if attack in whole if not is_part else name != f"{detector}{detecting.WITHOUT}{attack}":
-                continue
-            pair = scores[name]["clean"], scores[name][attack]
-            rows.append(detection_row(run, detector, bool(whole) and attack not in learned, attack, one, *pair, of.success))
-    single = [name for name in fitted if name != JOINT and detecting.WITHOUT not in name]
-    attacks = []
-    for attack, of in made.items():
-        shown = {name: form(name, attack, fitted) for name in fitted}
-        below = {name: scores[shown[name]][attack] <= fitted[shown[name]].threshold for name in fitted}
-        passed = {"passes_all": np.all([below[name] for name in single], axis=0)}
-        passed |= {"passes_joint": below[JOINT]} if JOINT in fitted else {}
-        attacks.append(attack_row(run, attack, of, passed, test))
     adaptive_test = Split(*(array[: config.adaptive.num_images] for array in test))
+    alarms = {name: float((scores[name]["clean"]["scores"] > one.threshold).mean()) for name, one in fitted.items()}
     results = {
         **provenance(run, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": float((clean == dataset.test.labels).mean()),
                    "num_images": len(clean)},
         "detectors": [
             {"detector": name, "threshold": one.threshold, "fit_seconds": one.seconds, "differentiable": one.differentiable,
-             "false_positive_rate": float((scores[name]["clean"] > one.threshold).mean()), "num_images": len(test.labels)}
+             "false_positive_rate": alarms[name], "num_images": len(test.labels)}
             for name, one in fitted.items()
         ],
-        "rows": rows,
-        "attack_rows": attacks,
+        "rows": detection_rows(run, names, fitted, made, scores),
+        "attack_rows": attack_rows(run, fitted, made, scores, test),
         "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in made.values()]),
         "adaptive_rows": evading.adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
     }  # fmt: skip
-    successes = {name: {"clean": scores[name]["clean"],
-                        **{attack: scores[form(name, attack, fitted)][attack][of.success] for attack, of in made.items()}}
+    of = lambda name, attack: scores[form(name, attack, fitted)][attack]["scores"][made[attack].success]  # noqa: E731
+    successes = {name: {"clean": scores[name]["clean"]["scores"], **{attack: of(name, attack) for attack in made}}
                  for name in fitted if detecting.WITHOUT not in name}  # fmt: skip
     return results, successes
 

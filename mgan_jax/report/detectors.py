@@ -62,12 +62,15 @@ def roc_figure(scores: dict[str, dict[str, np.ndarray]], attacks: list[str]) -> 
 def cell_table(results: dict) -> Table:
     """A line a cell, with intervals."""
     heads = ["attack", "detector", "left out", "n", "AUROC", "detected %", "false positives %", "of n", "threshold"]
-    lines = [
-        [row["attack"], words(row["detector"]), "yes" if row["left_out"] else "", number(row["num_adversarial"], 0),
-         number(row["auroc"], 3), measure(row, "detection_rate", 1, 100, True),
-         measure(row, "false_positive_rate", 1, 100, True), number(row["num_images"], 0), f"{row['threshold']:.4g}"]
-        for row in results["rows"]
-    ]  # fmt: skip
+    asked = any("mutants_used" in row for row in results["rows"])
+    heads += ["mutants used", "on clean images"] if asked else []
+    lines = []
+    for row in results["rows"]:
+        line = [row["attack"], words(row["detector"]), "yes" if row["left_out"] else "", number(row["num_adversarial"], 0)]
+        line += [number(row["auroc"], 3), measure(row, "detection_rate", 1, 100, True)]
+        line += [measure(row, "false_positive_rate", 1, 100, True), number(row["num_images"], 0), f"{row['threshold']:.4g}"]
+        used = [number(row[field], 1) if field in row else "" for field in ("mutants_used", "mutants_used_clean")]
+        lines.append(line + (used if asked else []))
     return "Attacks and detectors", heads, lines
 
 

@@ -65,6 +65,10 @@ def test_detectors_score_a_planted_anomaly_higher_and_ignore_batch_order(trained
         clean = np.asarray(detector.score(variables, state, data.test.images[:40]))
         strange = np.asarray(detector.score(variables, state, noise))
         assert strange.mean() > clean.mean()
+        if detector.used:
+            votes = engine.votes(classifier, state["mutants"], noise, variables)
+            expected = sequential_test(votes != engine.predictions(classifier, variables, noise), state["kappa"])
+            np.testing.assert_array_equal(detector.used(variables, state, noise), expected.used)
         reversed_scores = detector.score(variables, state, data.test.images[:40][::-1])
         np.testing.assert_allclose(np.asarray(reversed_scores)[::-1], clean, atol=1e-6)
 

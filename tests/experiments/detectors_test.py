@@ -27,6 +27,8 @@ CONFIG = {
     "detectors": {
         "label_change_rate": {"operator": "GF", "rate": 0.3, "fit_on": "validation", "fit_images": 100,
                               "arguments": {"num_mutants": 5, "min_accuracy_ratio": 0.5}},
+        "sprt": {"operator": "GF", "rate": 0.3, "fit_on": "validation", "fit_images": 100, "threshold": 2.9444,
+                 "arguments": {"num_mutants": 5, "min_accuracy_ratio": 0.5}},
         "feature_squeezing": {"arguments": {}},
         "supervised_reconstruction": {
             "networks": {"decoder": DECODER, "classifier": {"name": "discriminator", "widths": (4,)}},
@@ -61,6 +63,15 @@ def test_every_pair_has_a_cell_and_false_positives_are_few(made):
     assert all(row["num_adversarial"] == success[row["attack"]] > 20 for row in results["rows"])
 
 
+def test_a_sequential_test_says_how_many_mutants_it_asked(made):
+    _, results = made
+    for row in results["rows"]:
+        assert ("mutants_used" in row) == (row["detector"] == "sprt")
+    assert all(0 < row["mutants_used"] <= 5 for row in results["rows"] if row["detector"] == "sprt")
+    _, heads, lines = cell_table(results)
+    assert all(len(line) == len(heads) == 11 for line in lines)
+
+
 def test_what_learns_from_attacks_is_shown_without_each_of_them(made):
     path, results = made
     rows = [row for row in results["rows"] if row["detector"] == "supervised_reconstruction"]
@@ -75,7 +86,7 @@ def test_an_attack_that_follows_the_score_is_less_detected(made):
     _, results = made
     row = next(row for row in results["adaptive_rows"] if row["detector"] == "feature_squeezing")
     assert row["undetected_rate"] <= row["success_rate"] and row["num_images"] == 20
-    assert set(row["others"]) == {"label_change_rate", "supervised_reconstruction", "joint"}
+    assert set(row["others"]) == {"label_change_rate", "sprt", "supervised_reconstruction", "joint"}
 
 
 def test_cells_are_what_the_kept_scores_say(made):
