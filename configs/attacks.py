@@ -33,6 +33,8 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "bim": row(arguments=linf),
         "pgd": row(arguments={**linf, "num_steps": 40, "step_size": 0.01}),
         "apgd": row(arguments=linf),
+        "apgd_dlr": row(method="apgd", arguments={**linf, "loss": "dlr"}),
+        "apgd_targeted_dlr": row(method="apgd", arguments={**linf, "loss": "targeted_dlr"}),
         "autoattack": row(arguments=linf),
         "fgsm_l2": row(method="fgsm", arguments=l2),
         "pgd_l2": row(method="pgd", arguments={**l2, "step_size": None}),

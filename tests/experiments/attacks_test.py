@@ -11,10 +11,11 @@ from mgan_jax.build import experiment
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import Attacked
-from mgan_jax.experiments.attacks import bound, check, chosen_rows, facts, tried, worst_cases
+from mgan_jax.experiments.attacks import bound, check, check_row, chosen_rows, facts, tried, worst_cases
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options
 from mgan_jax.experiments.sanity import violated
+from mgan_jax.models.mlp import mlp
 from mgan_jax.types import Split
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
@@ -93,6 +94,18 @@ def test_norm_and_bound_are_those_of_the_attack():
     assert bound(rows.pgd_l2, "pgd_l2") == ("l2", 2.0)
     del rows.pgd.arguments.epsilon
     assert bound(rows.pgd, "pgd") == ("linf", 0.3)
+
+
+def test_apgd_with_each_of_its_losses_is_held_against_the_others(config):
+    images, labels = np.zeros((4, 2, 2, 1)), np.arange(4)
+    losses = {"apgd": "cross_entropy", "apgd_dlr": "dlr", "apgd_targeted_dlr": "targeted_dlr"}
+    attacks = {name: made(np.arange(4) == i, images=images) for i, name in enumerate(losses)}
+    own = {name: facts(config, name, one, Split(images, labels)) for name, one in attacks.items()}
+    (worst,) = worst_cases(own, attacks)
+    assert worst["attacks"] == list(losses) and worst["success_rate"] == 0.75
+    for name, loss in losses.items():
+        assert own[name]["method"] in sanity.ITERATED and config.attacks[name].arguments.get("loss", "cross_entropy") == loss
+        check_row(config, name, mlp((8, 8, 1), 10), digits(0))
 
 
 def test_an_attack_on_a_class_without_images_has_no_rates(config):
