@@ -11,6 +11,7 @@ from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
+from mgan_jax.losses import margin
 from mgan_jax.metrics import auroc
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Classifier, Dataset, LearnedAttack, Split, Variables
@@ -124,12 +125,12 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
 def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
     """Label change rate of an attack's images against the confidence kappa that it asks for.
 
-    The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count that are
-    flipped by a margin of kappa or more, which is what was asked for.
+    The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count whose
+    logit leads the true class's by kappa or more, which is what was asked for; a third class may be closer behind.
 
     Returns:
       Rows with attack, kappa, success_rate of any margin and reached_rate, both of num_images; and over the num_adversarial
-      images that reach kappa l2, margin, lcr, normal_lcr, auroc; num_mutants.
+      images that reach kappa l2, margin of the decision over any other class, lcr, normal_lcr, auroc; num_mutants.
     """
     sweep, testing = run.config.confidence, run.config.testing
     if not sweep.kappas:
@@ -157,7 +158,8 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
             result, _, _ = in_batches(attack, key, variables, Split(images, labels), None, sweep.batch_size)
             moved = flips(result.adversarial)
             first, second = np.sort(result.logits, -1)[:, [-1, -2]].T
-            won = result.success & (first - second >= kappa - KAPPA_TOLERANCE)
+            lead = -np.asarray(margin(result.logits, labels))
+            won = result.success & (lead >= kappa - KAPPA_TOLERANCE)
             rows.append({
                 "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(result.success.mean()),
                 "reached_rate": float(won.mean()),

@@ -135,8 +135,8 @@ def confidence_blocks(rows: list[dict]) -> list[Block]:
     if not rows:
         return []
     caption = (
-        f"{rows[0]['attack']} asked for a margin of kappa on the logits. Qualified mutants of mixed operators, M = "
-        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that margin."
+        f"{rows[0]['attack']} asked for a lead of kappa over the true class's logit. Qualified mutants of mixed operators, M = "
+        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that lead."
     )
     return [drawn(confidence_figure(rows), "label change rate against kappa", caption)]
 

@@ -9,12 +9,13 @@ import pytest
 
 from mgan_jax.build import experiment
 from mgan_jax.datasets.digits import digits
-from mgan_jax.experiments import sanity
+from mgan_jax.experiments import sanity, sweeps
 from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.attacks import bound, check, check_row, chosen_rows, facts, tried, worst_cases
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options
 from mgan_jax.experiments.sanity import violated
+from mgan_jax.experiments.training import Run
 from mgan_jax.models.mlp import mlp
 from mgan_jax.types import Split
 
@@ -106,6 +107,20 @@ def test_apgd_with_each_of_its_losses_is_held_against_the_others(config):
     for name, loss in losses.items():
         assert own[name]["method"] in sanity.ITERATED and config.attacks[name].arguments.get("loss", "cross_entropy") == loss
         check_row(config, name, mlp((8, 8, 1), 10), digits(0))
+
+
+def test_a_large_confidence_is_reached_where_the_network_allows_it(config, trained, tmp_path):
+    classifier, variables, data = trained
+    config = config.copy_and_resolve_references()
+    full = runpy.run_path(CONFIG)["get_config"]()
+    config.confidence.update(kappas=(20.0, 40.0), arguments=full.confidence.arguments)
+    run = Run(config, tmp_path, 0, data, start=None)
+    test = Split(data.test.images[:20], data.test.labels[:20])
+    # The same decisions at twice the logits: as they are, this little network has hardly a lead of 40 to give.
+    doubled = {**variables["params"], "output": {name: 2 * leaf for name, leaf in variables["params"]["output"].items()}}
+    twenty, forty = sweeps.confidence_rows(run, classifier, {**variables, "params": doubled}, test)
+    assert twenty["success_rate"] == forty["success_rate"] == twenty["reached_rate"] == 1 and forty["reached_rate"] >= 0.9
+    assert twenty["margin"] < 20 and twenty["l2"] < forty["l2"], "a third class may be closer behind than the true one"
 
 
 def test_an_attack_on_a_class_without_images_has_no_rates(config):
