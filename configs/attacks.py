@@ -121,7 +121,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     generators = {name: {**config.attacks[name].to_dict(), "knowledge": WHITE} for name in ("advgan", "mgan")}
     del config.skip
     config.experiment = "attacks"
-    config.rows = ()  # names below; empty: all
+    config.rows = ()  # names below, which leave out the curve, steps and kappas of all others; empty: all
     config.target.name = "lenet"
     config.protocols = ConfigDict({"qualified": config.protocols.qualified})
     config.testing.operators = ("GF", "NAI")

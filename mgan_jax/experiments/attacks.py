@@ -97,9 +97,10 @@ def check(config: Any, dataset: Dataset) -> None:
     for protocol in config.protocols.values():
         for operator in config.testing.operators:
             check_operator(config, classifier, operator, protocol.rate)
-    for name in chosen_rows(config):
+    names = chosen_rows(config)
+    for name in names:
         check_row(config, name, classifier, dataset)
-    sweeps.check(config, classifier, dataset)
+    sweeps.check(config, names, classifier, dataset)
 
 
 def tried(settings: Any, labels: np.ndarray) -> np.ndarray:
@@ -208,9 +209,10 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     update = run.start("mutation testing", pairs * len(names), "rows")
     tested = attack_testing.tested_rows(run, classifier, variables, test, made, update)
     rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
-    curve = sweeps.epsilon_rows(run, classifier, variables, test)
-    steps = sweeps.step_rows(run, classifier, variables, test)
-    confidence = sweeps.confidence_rows(run, classifier, variables, test)
+    swept, with_steps, with_kappas = sweeps.chosen(config, names)
+    curve = sweeps.epsilon_rows(run, swept, classifier, variables, test)
+    steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
+    confidence = sweeps.confidence_rows(run, classifier, variables, test) if with_kappas else []
     results = {
         **provenance(run, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},

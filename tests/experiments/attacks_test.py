@@ -53,12 +53,33 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Sanity" in page and "http" not in page.replace("http://www.w3.org", "")
     assert "DOES NOT HOLD" not in capsys.readouterr().out
+    assert {row["attack"] for row in results["curve_rows"]} == {"fgsm", "pgd"}, "APGD's curve belongs to no chosen row"
+    assert results["step_rows"] == [] and results["confidence_rows"] == []
     stages = sorted((tmp_path / "run" / "stages").glob("attack_*"))
     written = [path.stat().st_mtime_ns for path in stages]
     config = config.copy_and_resolve_references()
-    config.rows = ("fgsm",)
-    assert not violated(run(config, Options(tmp_path / "run"))[0])
+    config.rows = ("universal_one_class",)
+    config.testing.operators = ()
+    (alone,) = run(config, Options(tmp_path / "run"))
+    assert not violated(alone) and alone["curve_rows"] == alone["worst_cases"] == []
     assert [path.stat().st_mtime_ns for path in stages] == written, "finished attacks are read"
+    assert "Against epsilon" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_is_swept_belongs_to_a_chosen_row():
+    config = runpy.run_path(CONFIG)["get_config"]()
+    assert sweeps.chosen(config, chosen_rows(config)) == (["fgsm", "pgd", "apgd"], True, True)
+    for rows, found in (
+        (("deepfool",), ([], False, False)),
+        (("apgd", "jsma"), (["apgd"], False, False)),
+        (("bim",), ([], True, False)),
+        (("carlini_wagner_l2",), ([], False, True)),
+    ):
+        config.rows = rows
+        assert sweeps.chosen(config, chosen_rows(config)) == found
+    config.testing.num_images = 1
+    config.rows = ("deepfool",)
+    check(config, digits(0))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +104,7 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
 )
 def test_mistakes_are_found_before_anything_runs(config, change, said):
     config = config.copy_and_resolve_references().unlock()
+    config.rows = ()
     change(config)
     with pytest.raises(ValueError, match=said):
         check(config, digits(0))
