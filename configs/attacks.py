@@ -6,7 +6,8 @@
 
 A row is `name: {knowledge, arguments}`; `method`, where the name is not the attack's; `targeted`, for random classes to reach;
 `networks`, `optimizers` and `attacks`, arguments that are models, Optax's or other attacks; `fit_images`, training images of an
-attack that learns; `norm` and `epsilon`, where they are not among the arguments. Variants: digits, mnist, smoke.
+attack that learns; `samples_of`, the class whose training images its patches are to look like; `norm` and `epsilon`, where they
+are not among the arguments. Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -27,6 +28,10 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
     searched = {"num_steps": steps, "learning_rate": 0.1}
     fewer = {"num_steps": steps // 2}
+    patch_networks = {
+        "generator": {"name": "autoencoder", "form": "dense", "widths": (128,), "output": "sigmoid"},
+        "discriminator": {"name": "discriminator", "widths": (8, 16)},
+    }
     learned = {"loss": "cross_entropy", "beta": 0.5, "num_steps": 15 * steps}
     return {
         "fgsm": row(arguments=linf),
@@ -90,13 +95,14 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
             SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50, "num_slots": 4}, norm="l0"
         ),
         "adversarial_patch": row(norm="l0", fit_images=fit_images),
-        "adversarial_patch_generator": row(
-            networks={
-                "generator": {"name": "autoencoder", "form": "dense", "widths": (128,), "output": "sigmoid"},
-                "discriminator": {"name": "discriminator", "widths": (8, 16)},
-            },
+        "adversarial_patch_generator": row(networks=patch_networks, norm="l0", fit_images=fit_images),
+        "patch_like_zeros": row(
+            method="adversarial_patch_generator",
+            arguments={"num_steps": 20 * steps},
+            networks=patch_networks,
             norm="l0",
             fit_images=fit_images,
+            samples_of="0",
         ),
         "perturbation_network": row(
             method="adversarial_transformation_network",

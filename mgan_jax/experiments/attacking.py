@@ -132,12 +132,37 @@ def in_batches(attack: Attack, key: Array, variables: Variables, test: Split, ta
     return joined, time.monotonic() - began, compile_seconds
 
 
-def fit(run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int) -> tuple[Any, float]:
-    """What an attack learns from so many training images, and the seconds that it took, compilation apart."""
+def given_samples(settings: Any, name: str, attack: Attack | LearnedAttack, dataset: Dataset) -> tuple[np.ndarray, ...]:
+    """What `fit` is given beside images and labels: the training images [S, H, W, C] of the class `samples_of`, where named.
+
+    Raises:
+      ValueError: there is no such class, it has no images, or the attack learns from no samples.
+    """
+    chosen = settings.get("samples_of")
+    if chosen is None:
+        return ()
+    where = f"config.attacks.{name}.samples_of"
+    if not isinstance(attack, LearnedAttack) or "samples" not in inspect.signature(attack.fit).parameters:
+        raise ValueError(f"{where} is {chosen!r}, but the attack learns from no samples; choose adversarial_patch_generator")
+    if chosen not in dataset.class_names:
+        raise ValueError(f"{where} is {chosen!r}; choose a class: {', '.join(dataset.class_names)}")
+    samples = dataset.train.images[dataset.train.labels == dataset.class_names.index(chosen)]
+    if not len(samples):
+        raise ValueError(f"{where} is {chosen!r}, of which there are no training images; choose another class")
+    return (samples,)
+
+
+def fit(
+    run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int, samples: tuple[np.ndarray, ...] = ()
+) -> tuple[Any, float]:
+    """What an attack learns from so many training images, and the seconds that it took, compilation apart.
+
+    `samples` as `given_samples` gives them.
+    """
     images, labels = (array[:num_images] for array in run.dataset.train)
-    program, _ = compiled(learned.fit, key, variables, images, labels)
+    program, _ = compiled(learned.fit, key, variables, images, labels, *samples)
     began = time.monotonic()
-    state = jax.block_until_ready(program(key, variables, images, labels))
+    state = jax.block_until_ready(program(key, variables, images, labels, *samples))
     return state, time.monotonic() - began
 
 
@@ -177,7 +202,8 @@ def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables
     else:
         attack = build_attack(settings, name, classifier, run.dataset, **more)
         if isinstance(attack, LearnedAttack):
-            state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
+            samples = given_samples(settings, name, attack, run.dataset)
+            state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images, samples)
             attack = jax.tree_util.Partial(attack.attack, state)
     result, seconds, compile_seconds = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
     return kept(result), {

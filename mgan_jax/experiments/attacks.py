@@ -11,7 +11,7 @@ from scipy.special import softmax
 from mgan_jax import devices, engine, metrics
 from mgan_jax.build import factory
 from mgan_jax.experiments import attack_testing, sanity, sweeps
-from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
+from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options, opened, provenance
@@ -44,7 +44,8 @@ def check_attack(config: Any, name: str, classifier: Classifier, dataset: Datase
     if config.attacks[name].get("method", name) in GENERATORS:
         build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
     else:
-        build_attack(config.attacks[name], name, classifier, dataset, **more)
+        attack = build_attack(config.attacks[name], name, classifier, dataset, **more)
+        given_samples(config.attacks[name], name, attack, dataset)
 
 
 def bound(settings: Any, name: str) -> tuple[str, float | None]:
