@@ -6,8 +6,9 @@
 
 A row is `name: {knowledge, arguments}`; `method`, where the name is not the attack's; `targeted`, for random classes to reach;
 `networks`, `optimizers` and `attacks`, arguments that are models, Optax's or other attacks; `fit_images`, training images of an
-attack that learns; `samples_of`, the class whose training images its patches are to look like; `norm` and `epsilon`, where they
-are not among the arguments. Variants: digits, mnist, smoke.
+attack that learns; `samples_of`, the class whose training images its patches are to look like; `substitutes`, networks trained on
+the target's labels, on which it learns in the target's place; `norm` and `epsilon`, where they are not among the arguments.
+Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -23,6 +24,15 @@ def row(knowledge: str = WHITE, method: str | None = None, arguments: dict | Non
     return {"knowledge": knowledge, **named, "arguments": arguments or {}, **more}
 
 
+def substitute(model: str, **more) -> dict:
+    """Arguments of a substitute of the target that is trained on its labels."""
+    return {
+        "arguments": {"step_size": 0.2, "period": 1, **more},
+        "networks": {"classifier": {"name": model}},
+        "optimizers": {"optimizer": {"name": "adam", "learning_rate": 1e-3}},
+    }
+
+
 def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> dict:
     """All rows; `steps` scales those that would take the most time."""
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
@@ -33,6 +43,14 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "discriminator": {"name": "discriminator", "widths": (8, 16)},
     }
     learned = {"loss": "cross_entropy", "beta": 0.5, "num_steps": 15 * steps}
+    # With a fixed beta: the smallest changes that fool a substitute fool little else.
+    unseen = {
+        "method": "adversarial_transformation_network",
+        "arguments": {**learned, "beta": 0.002},
+        "networks": {"network": {"name": "autoencoder", "form": "dense", "widths": (512,)}},
+        "fit_images": fit_images * steps // 100,
+        "norm": "l2",
+    }
     return {
         "fgsm": row(arguments=linf),
         "bim": row(arguments=linf),
@@ -48,9 +66,7 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "evolutionary": row(SCORES, arguments={**linf, "num_queries": 10000}),
         "substitute_model": row(
             LABELS,
-            arguments={"num_rounds": 5, "step_size": 0.2, "period": 1},
-            networks={"classifier": {"name": "cnn"}},
-            optimizers={"optimizer": {"name": "adam", "learning_rate": 1e-3}},
+            **substitute("cnn", num_rounds=5),
             attacks={
                 "make_attack": {
                     "name": "variance_reduced_gradient",
@@ -110,6 +126,14 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
             networks={"network": {"name": "autoencoder", "form": "dense", "widths": (512,)}},
             fit_images=5 * fit_images,
             norm="l2",
+        ),
+        "perturbation_network_substitute": row(
+            LABELS, **unseen, substitutes={"cnn": substitute("cnn", num_rounds=0, num_epochs=30)}
+        ),
+        "perturbation_network_substitutes": row(
+            LABELS,
+            **unseen,
+            substitutes={name: substitute(name, num_rounds=0, num_epochs=30) for name in ("cnn", "lenet", "mlp")},
         ),
         "autoencoding_network": row(
             method="adversarial_transformation_network",

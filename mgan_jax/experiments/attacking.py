@@ -12,6 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from mgan_jax import workdir
+from mgan_jax.attacks.substitute_model import learned_on
 from mgan_jax.build import build, factory
 from mgan_jax.experiments import crafting, reads
 from mgan_jax.experiments.extras import extras
@@ -86,25 +87,40 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     return arguments
 
 
+def substitute_arguments(settings: Any, dataset: Dataset) -> list[dict[str, Any]]:
+    """Those of `substitute_model` for every network that a row's attack learns on in place of the target, built.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    return [attack_arguments(one, dataset) for one in settings.get("substitutes", {}).values()]
+
+
 def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset, **more: Any) -> Attack | LearnedAttack:
     """The attack of a row.
 
     Args:
       settings: `method`, where it is not the row's name; `arguments` of its factory; `networks`, arguments that are models;
         `optimizers`, arguments that are Optax's; `attacks`, arguments that are factories of attacks; each with arguments of its
-        own.
+        own; `substitutes`, sections with `arguments`, `networks` and `optimizers` of `substitute_model`, learns on these.
       name: of the row.
       classifier: the target.
       dataset: whose shapes models take.
       **more: further arguments that the factory may ask for by name.
 
     Raises:
-      ValueError: as factories do.
+      ValueError: as factories do; substitutes for an attack that has no judge.
     """
     method = settings.get("method", name)
     takes = inspect.signature(factory("attacks", method)).parameters
     given = {key: value for key, value in more.items() if key in takes}
-    return build("attacks", method, apply_fn=classifier.apply, **{**given, **attack_arguments(settings, dataset)})
+    given |= attack_arguments(settings, dataset)
+    substitutes = substitute_arguments(settings, dataset)
+    if not substitutes:
+        return build("attacks", method, apply_fn=classifier.apply, **given)
+    networks = [build("attacks", "substitute_model", apply_fn=classifier.apply, **one) for one in substitutes]
+    applied = [one["classifier"].apply for one in substitutes]
+    return learned_on(classifier.apply, build("attacks", method, apply_fn=applied, judge=classifier.apply, **given), networks)
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
@@ -206,12 +222,14 @@ def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables
             state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images, samples)
             attack = jax.tree_util.Partial(attack.attack, state)
     result, seconds, compile_seconds = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
+    arguments = attack_arguments(settings, run.dataset)
+    arguments["substitutes"] = [one["classifier"] for one in substitute_arguments(settings, run.dataset)]
     return kept(result), {
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "fit_seconds": fit_seconds,
         "out_of_bounds": int(((result.adversarial < 0) | (result.adversarial > 1)).sum()),
-        "extras": extras(method, attack_arguments(settings, run.dataset), state, classifier, variables, test, result),
+        "extras": extras(method, arguments, state, classifier, variables, test, result),
         "not_finite": int((~np.isfinite(result.adversarial)).sum() + (~np.isfinite(result.logits)).sum()),
     }
 
