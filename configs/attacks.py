@@ -6,7 +6,9 @@
 
 A row is `name: {knowledge, arguments}`; `method`, where the name is not the attack's; `targeted`, for random classes to reach;
 `networks`, `optimizers` and `attacks`, arguments that are models, Optax's or other attacks; `fit_images`, training images of an
-attack that learns; `norm` and `epsilon`, where they are not among the arguments. Variants: digits, mnist, smoke.
+attack that learns; `samples_of`, the class whose training images its patches are to look like; `substitutes`, networks trained on
+the target's labels, on which it learns in the target's place; `norm` and `epsilon`, where they are not among the arguments.
+Variants: digits, mnist, smoke.
 """
 
 import runpy
@@ -22,17 +24,40 @@ def row(knowledge: str = WHITE, method: str | None = None, arguments: dict | Non
     return {"knowledge": knowledge, **named, "arguments": arguments or {}, **more}
 
 
+def substitute(model: str, **more) -> dict:
+    """Arguments of a substitute of the target that is trained on its labels."""
+    return {
+        "arguments": {"step_size": 0.2, "period": 1, **more},
+        "networks": {"classifier": {"name": model}},
+        "optimizers": {"optimizer": {"name": "adam", "learning_rate": 1e-3}},
+    }
+
+
 def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> dict:
     """All rows; `steps` scales those that would take the most time."""
     linf, l2 = {"epsilon": epsilon}, {"epsilon": epsilon_l2, "norm": "l2"}
     searched = {"num_steps": steps, "learning_rate": 0.1}
     fewer = {"num_steps": steps // 2}
+    patch_networks = {
+        "generator": {"name": "autoencoder", "form": "dense", "widths": (128,), "output": "sigmoid"},
+        "discriminator": {"name": "discriminator", "widths": (8, 16)},
+    }
     learned = {"loss": "cross_entropy", "beta": 0.5, "num_steps": 15 * steps}
+    # With a fixed beta: the smallest changes that fool a substitute fool little else.
+    unseen = {
+        "method": "adversarial_transformation_network",
+        "arguments": {**learned, "beta": 0.002},
+        "networks": {"network": {"name": "autoencoder", "form": "dense", "widths": (512,)}},
+        "fit_images": fit_images * steps // 100,
+        "norm": "l2",
+    }
     return {
         "fgsm": row(arguments=linf),
         "bim": row(arguments=linf),
         "pgd": row(arguments={**linf, "num_steps": 40, "step_size": 0.01}),
         "apgd": row(arguments=linf),
+        "apgd_dlr": row(method="apgd", arguments={**linf, "loss": "dlr"}),
+        "apgd_targeted_dlr": row(method="apgd", arguments={**linf, "loss": "targeted_dlr"}),
         "autoattack": row(arguments=linf),
         "fgsm_l2": row(method="fgsm", arguments=l2),
         "pgd_l2": row(method="pgd", arguments={**l2, "step_size": None}),
@@ -41,9 +66,7 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "evolutionary": row(SCORES, arguments={**linf, "num_queries": 10000}),
         "substitute_model": row(
             LABELS,
-            arguments={"num_rounds": 5, "step_size": 0.2, "period": 1},
-            networks={"classifier": {"name": "cnn"}},
-            optimizers={"optimizer": {"name": "adam", "learning_rate": 1e-3}},
+            **substitute("cnn", num_rounds=5),
             attacks={
                 "make_attack": {
                     "name": "variance_reduced_gradient",
@@ -88,13 +111,14 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
             SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50, "num_slots": 4}, norm="l0"
         ),
         "adversarial_patch": row(norm="l0", fit_images=fit_images),
-        "adversarial_patch_generator": row(
-            networks={
-                "generator": {"name": "autoencoder", "form": "dense", "widths": (128,), "output": "sigmoid"},
-                "discriminator": {"name": "discriminator", "widths": (8, 16)},
-            },
+        "adversarial_patch_generator": row(networks=patch_networks, norm="l0", fit_images=fit_images),
+        "patch_like_zeros": row(
+            method="adversarial_patch_generator",
+            arguments={"num_steps": 20 * steps},
+            networks=patch_networks,
             norm="l0",
             fit_images=fit_images,
+            samples_of="0",
         ),
         "perturbation_network": row(
             method="adversarial_transformation_network",
@@ -102,6 +126,14 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
             networks={"network": {"name": "autoencoder", "form": "dense", "widths": (512,)}},
             fit_images=5 * fit_images,
             norm="l2",
+        ),
+        "perturbation_network_substitute": row(
+            LABELS, **unseen, substitutes={"cnn": substitute("cnn", num_rounds=0, num_epochs=30)}
+        ),
+        "perturbation_network_substitutes": row(
+            LABELS,
+            **unseen,
+            substitutes={name: substitute(name, num_rounds=0, num_epochs=30) for name in ("cnn", "lenet", "mlp")},
         ),
         "autoencoding_network": row(
             method="adversarial_transformation_network",
@@ -119,7 +151,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     generators = {name: {**config.attacks[name].to_dict(), "knowledge": WHITE} for name in ("advgan", "mgan")}
     del config.skip
     config.experiment = "attacks"
-    config.rows = ()  # names below; empty: all
+    config.rows = ()  # names below, which leave out the curve, steps and kappas of all others; empty: all
     config.target.name = "lenet"
     config.protocols = ConfigDict({"qualified": config.protocols.qualified})
     config.testing.operators = ("GF", "NAI")
@@ -138,7 +170,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "kappas": (0.0, 5.0, 10.0, 20.0, 30.0, 40.0),
         "num_images": 200 if mnist else 100,
         "batch_size": 100,
-        "arguments": {"num_steps": 100, "num_searches": 9, "learning_rate": 0.1},
+        # From the clean image 0 and 1 are 73 steps away from grey: a large kappa takes steps rather than searches.
+        "arguments": {"num_steps": 200, "num_searches": 5, "initial_constant": 0.5, "learning_rate": 0.1},
     })  # fmt: skip
     if mnist:
         config.target.epochs = 6

@@ -1,6 +1,6 @@
 """Attack on a substitute that is trained on the target's labels (Papernot et al. 2017, arXiv:1602.02697)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import optax
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, LearnedAttack, Variables
+
+ASKED_AT_ONCE = 500
 
 
 def substitute_model(
@@ -131,6 +133,34 @@ def substitute_model(
         return transfer(adversarial) if adversarial.ndim == images.ndim else jax.lax.map(transfer, adversarial)
 
     return LearnedAttack(fit, attack)
+
+
+def learned_on(apply_fn: ApplyFn, learned: LearnedAttack, substitutes: Sequence[LearnedAttack]) -> LearnedAttack:
+    """An attack that learns on substitutes in place of the target, of which it sees labels alone.
+
+    Args:
+      apply_fn: the target.
+      learned: learns on a sequence of networks, of which its `fit` is given the variables, and attacks the target, as
+        `adversarial_transformation_network` with the substitutes' `apply` and the target's as its judge.
+      substitutes: `substitute_model`s of the target, one or more.
+
+    Returns:
+      A `LearnedAttack`. `fit` looks at no label but the target's, of the images for each substitute and for `learned`; its state
+      is that of `learned`, a dict, with the substitutes' states as `substitutes` and the number of labels that were asked for,
+      some of them of the same image, as `queries`. Attacking asks for none.
+    """
+
+    def fit(key, variables, images, labels) -> dict:
+        del labels
+        own_key, *keys = jax.random.split(key, len(substitutes) + 1)
+        answers = jax.lax.map(lambda image: apply_fn(variables, image[None])[0].argmax(-1), images, batch_size=ASKED_AT_ONCE)
+        answers = answers.astype(jnp.int32)
+        states = [one.fit(k, variables, images, answers) for one, k in zip(substitutes, keys, strict=True)]
+        state = learned.fit(own_key, [one["substitute"] for one in states], images, answers)
+        queries = sum(one["queries"] for one in states) + len(images)
+        return {**state, "substitutes": states, "queries": jnp.int32(queries)}
+
+    return LearnedAttack(fit, learned.attack)
 
 
 def augmented(apply_fn: ApplyFn, variables: Variables, images: Array, labels: Array, step: Array | float) -> Array:

@@ -12,6 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from mgan_jax import workdir
+from mgan_jax.attacks.substitute_model import learned_on
 from mgan_jax.build import build, factory
 from mgan_jax.experiments import crafting, reads
 from mgan_jax.experiments.extras import extras
@@ -86,25 +87,40 @@ def attack_arguments(settings: Any, dataset: Dataset) -> dict[str, Any]:
     return arguments
 
 
+def substitute_arguments(settings: Any, dataset: Dataset) -> list[dict[str, Any]]:
+    """Those of `substitute_model` for every network that a row's attack learns on in place of the target, built.
+
+    Raises:
+      ValueError: as factories do.
+    """
+    return [attack_arguments(one, dataset) for one in settings.get("substitutes", {}).values()]
+
+
 def build_attack(settings: Any, name: str, classifier: Classifier, dataset: Dataset, **more: Any) -> Attack | LearnedAttack:
     """The attack of a row.
 
     Args:
       settings: `method`, where it is not the row's name; `arguments` of its factory; `networks`, arguments that are models;
         `optimizers`, arguments that are Optax's; `attacks`, arguments that are factories of attacks; each with arguments of its
-        own.
+        own; `substitutes`, sections with `arguments`, `networks` and `optimizers` of `substitute_model`, learns on these.
       name: of the row.
       classifier: the target.
       dataset: whose shapes models take.
       **more: further arguments that the factory may ask for by name.
 
     Raises:
-      ValueError: as factories do.
+      ValueError: as factories do; substitutes for an attack that has no judge.
     """
     method = settings.get("method", name)
     takes = inspect.signature(factory("attacks", method)).parameters
     given = {key: value for key, value in more.items() if key in takes}
-    return build("attacks", method, apply_fn=classifier.apply, **{**given, **attack_arguments(settings, dataset)})
+    given |= attack_arguments(settings, dataset)
+    substitutes = substitute_arguments(settings, dataset)
+    if not substitutes:
+        return build("attacks", method, apply_fn=classifier.apply, **given)
+    networks = [build("attacks", "substitute_model", apply_fn=classifier.apply, **one) for one in substitutes]
+    applied = [one["classifier"].apply for one in substitutes]
+    return learned_on(classifier.apply, build("attacks", method, apply_fn=applied, judge=classifier.apply, **given), networks)
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
@@ -132,12 +148,37 @@ def in_batches(attack: Attack, key: Array, variables: Variables, test: Split, ta
     return joined, time.monotonic() - began, compile_seconds
 
 
-def fit(run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int) -> tuple[Any, float]:
-    """What an attack learns from so many training images, and the seconds that it took, compilation apart."""
+def given_samples(settings: Any, name: str, attack: Attack | LearnedAttack, dataset: Dataset) -> tuple[np.ndarray, ...]:
+    """What `fit` is given beside images and labels: the training images [S, H, W, C] of the class `samples_of`, where named.
+
+    Raises:
+      ValueError: there is no such class, it has no images, or the attack learns from no samples.
+    """
+    chosen = settings.get("samples_of")
+    if chosen is None:
+        return ()
+    where = f"config.attacks.{name}.samples_of"
+    if not isinstance(attack, LearnedAttack) or "samples" not in inspect.signature(attack.fit).parameters:
+        raise ValueError(f"{where} is {chosen!r}, but the attack learns from no samples; choose adversarial_patch_generator")
+    if chosen not in dataset.class_names:
+        raise ValueError(f"{where} is {chosen!r}; choose a class: {', '.join(dataset.class_names)}")
+    samples = dataset.train.images[dataset.train.labels == dataset.class_names.index(chosen)]
+    if not len(samples):
+        raise ValueError(f"{where} is {chosen!r}, of which there are no training images; choose another class")
+    return (samples,)
+
+
+def fit(
+    run: Run, learned: LearnedAttack, key: Array, variables: Variables, num_images: int, samples: tuple[np.ndarray, ...] = ()
+) -> tuple[Any, float]:
+    """What an attack learns from so many training images, and the seconds that it took, compilation apart.
+
+    `samples` as `given_samples` gives them.
+    """
     images, labels = (array[:num_images] for array in run.dataset.train)
-    program, _ = compiled(learned.fit, key, variables, images, labels)
+    program, _ = compiled(learned.fit, key, variables, images, labels, *samples)
     began = time.monotonic()
-    state = jax.block_until_ready(program(key, variables, images, labels))
+    state = jax.block_until_ready(program(key, variables, images, labels, *samples))
     return state, time.monotonic() - began
 
 
@@ -177,15 +218,18 @@ def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables
     else:
         attack = build_attack(settings, name, classifier, run.dataset, **more)
         if isinstance(attack, LearnedAttack):
-            state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images)
+            samples = given_samples(settings, name, attack, run.dataset)
+            state, fit_seconds = fit(run, attack, stream_key(run.seed, "fit", name), variables, settings.fit_images, samples)
             attack = jax.tree_util.Partial(attack.attack, state)
     result, seconds, compile_seconds = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
+    arguments = attack_arguments(settings, run.dataset)
+    arguments["substitutes"] = [one["classifier"] for one in substitute_arguments(settings, run.dataset)]
     return kept(result), {
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "fit_seconds": fit_seconds,
         "out_of_bounds": int(((result.adversarial < 0) | (result.adversarial > 1)).sum()),
-        "extras": extras(method, attack_arguments(settings, run.dataset), state, classifier, variables, test, result),
+        "extras": extras(method, arguments, state, classifier, variables, test, result),
         "not_finite": int((~np.isfinite(result.adversarial)).sum() + (~np.isfinite(result.logits)).sum()),
     }
 

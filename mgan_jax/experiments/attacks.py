@@ -11,7 +11,7 @@ from scipy.special import softmax
 from mgan_jax import devices, engine, metrics
 from mgan_jax.build import factory
 from mgan_jax.experiments import attack_testing, sanity, sweeps
-from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack
+from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options, opened, provenance
@@ -44,7 +44,8 @@ def check_attack(config: Any, name: str, classifier: Classifier, dataset: Datase
     if config.attacks[name].get("method", name) in GENERATORS:
         build_generative_attack(config, name, classifier.apply, training_operators("all") if name == "mgan" else ())
     else:
-        build_attack(config.attacks[name], name, classifier, dataset, **more)
+        attack = build_attack(config.attacks[name], name, classifier, dataset, **more)
+        given_samples(config.attacks[name], name, attack, dataset)
 
 
 def bound(settings: Any, name: str) -> tuple[str, float | None]:
@@ -97,9 +98,10 @@ def check(config: Any, dataset: Dataset) -> None:
     for protocol in config.protocols.values():
         for operator in config.testing.operators:
             check_operator(config, classifier, operator, protocol.rate)
-    for name in chosen_rows(config):
+    names = chosen_rows(config)
+    for name in names:
         check_row(config, name, classifier, dataset)
-    sweeps.check(config, classifier, dataset)
+    sweeps.check(config, names, classifier, dataset)
 
 
 def tried(settings: Any, labels: np.ndarray) -> np.ndarray:
@@ -208,9 +210,10 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     update = run.start("mutation testing", pairs * len(names), "rows")
     tested = attack_testing.tested_rows(run, classifier, variables, test, made, update)
     rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
-    curve = sweeps.epsilon_rows(run, classifier, variables, test)
-    steps = sweeps.step_rows(run, classifier, variables, test)
-    confidence = sweeps.confidence_rows(run, classifier, variables, test)
+    swept, with_steps, with_kappas = sweeps.chosen(config, names)
+    curve = sweeps.epsilon_rows(run, swept, classifier, variables, test)
+    steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
+    confidence = sweeps.confidence_rows(run, classifier, variables, test) if with_kappas else []
     results = {
         **provenance(run, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},

@@ -1,5 +1,7 @@
 """What a row says of one attack alone: how a substitute agrees, what a universal perturbation moves beside its aim, ..."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ def extras(
 
     Args:
       method: name of the attack.
-      arguments: those it was built with.
+      arguments: those it was built with, and as `substitutes` the classifiers that it learned on in place of the target.
       state: what it learned; None where it learns nothing.
       classifier, variables: the target.
       test: the images, clean.
@@ -39,5 +41,18 @@ def extras(
         return {**found, **counts}
     if method == "adversarial_transformation_network":
         clean = engine.logits(classifier.apply, variables, test.images)
-        return {f"order_{name}": value for name, value in metrics.kept_order(clean, result.logits).items()}
+        order = {f"order_{name}": value for name, value in metrics.kept_order(clean, result.logits).items()}
+        return {**order, **of_substitutes(arguments["substitutes"], state, classifier, variables, test)}
     return {}
+
+
+def of_substitutes(
+    substitutes: Sequence[Classifier], state: Any, classifier: Classifier, variables: Variables, test: Split
+) -> dict[str, Any]:
+    """What an attack asked of the target, and how its least faithful substitute agrees with it; nothing without substitutes."""
+    if not substitutes:
+        return {}
+    pairs = zip(substitutes, state["substitutes"], strict=True)
+    same = [jax.jit(partial(agreement, classifier.apply, classifier=c))(variables, state=s, images=test.images) for c, s in pairs]
+    least = {"num_substitutes": len(same), "least_agreement": float(min(same))}
+    return {**least, "fit_queries": int(state["queries"])}

@@ -1,6 +1,7 @@
 """Attacks along an axis: robust accuracy against epsilon, and label change rate against the confidence an attack asks for."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
+from mgan_jax.losses import margin
 from mgan_jax.metrics import auroc
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Classifier, Dataset, LearnedAttack, Split, Variables
@@ -30,8 +32,20 @@ def stage_rows(run: Run, stage: str, reads: dict, make: Any) -> list[dict]:
     return workdir.stage(run.path, stage, reads, lambda: ({}, {"rows": make()})).numbers["rows"]
 
 
-def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
-    """Builds every attack of the sweeps.
+def chosen(config: Any, names: Sequence[str]) -> tuple[list[str], bool, bool]:
+    """What is swept where `config.rows` chose the rows `names`: what belongs to one of them, or where it chose none, all.
+
+    Returns:
+      (attacks whose epsilon is; whether the steps of `config.curve.steps_of` are; whether the kappa of `config.confidence` is).
+    """
+    belongs = lambda name: not config.rows or name in names  # noqa: E731
+    curve, confidence = config.curve, config.confidence
+    swept = belongs(confidence.attack) and len(confidence.kappas) > 0
+    return [name for name in curve.attacks if belongs(name)], belongs(curve.steps_of), swept
+
+
+def check(config: Any, names: Sequence[str], classifier: Classifier, dataset: Dataset) -> None:
+    """Builds every attack that is swept; `names` as in `chosen`.
 
     Raises:
       ValueError: a name that is no row, an attack that learns or takes no such argument, no values, or too few images.
@@ -42,17 +56,18 @@ def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
             raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")
     if not curve.epsilons:
         raise ValueError("config.curve.epsilons is empty; choose at least one")
-    swept = [(name, changed(config.attacks[name], epsilon=tuple(curve.epsilons))) for name in curve.attacks]
-    swept += [(curve.steps_of, steps_settings(config, steps)) for steps in curve.steps]
-    swept += [(confidence.attack, confidence_settings(config, kappa)) for kappa in confidence.kappas]
+    attacks, with_steps, with_kappas = chosen(config, names)
+    swept = [(name, changed(config.attacks[name], epsilon=tuple(curve.epsilons))) for name in attacks]
+    swept += [(curve.steps_of, steps_settings(config, steps)) for steps in curve.steps if with_steps]
+    swept += [(confidence.attack, confidence_settings(config, kappa)) for kappa in confidence.kappas if with_kappas]
     for name, settings in swept:
         if settings.get("method", name) in GENERATORS or isinstance(
             build_attack(settings, name, classifier, dataset), LearnedAttack
         ):
             raise ValueError(f"{name} learns; choose attacks for config.curve and config.confidence that do not")
-    if confidence.kappas and not 1 <= confidence.num_images <= config.testing.num_images:
+    if with_kappas and not 1 <= confidence.num_images <= config.testing.num_images:
         raise ValueError(f"config.confidence.num_images is {confidence.num_images}; choose 1 to {config.testing.num_images}")
-    if confidence.kappas and "qualified" not in config.protocols:
+    if with_kappas and "qualified" not in config.protocols:
         raise ValueError("config.confidence takes the protocol 'qualified'; name it in config.protocols, or choose no kappas")
 
 
@@ -68,14 +83,14 @@ def confidence_settings(config: Any, kappa: float) -> ConfigDict:
     return changed({**sweep, "method": sweep.attack}, **sweep.arguments, confidence=float(kappa))
 
 
-def epsilon_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
-    """Success of each attack of `config.curve.attacks` at each of its epsilons, all in one program an attack.
+def epsilon_rows(run: Run, names: list[str], classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Success of each attack of these names at each of `config.curve.epsilons`, all in one program an attack.
 
     Returns:
       Rows with attack, epsilon, norm, success_rate, withstand_rate, num_images.
     """
     curve, rows = run.config.curve, []
-    for name in curve.attacks:
+    for name in names:
         settings = changed(run.config.attacks[name], epsilon=tuple(curve.epsilons))
 
         def make(name=name, settings=settings):
@@ -124,19 +139,17 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
 def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
     """Label change rate of an attack's images against the confidence kappa that it asks for.
 
-    The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count that are
-    flipped by a margin of kappa or more, which is what was asked for.
+    The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count whose
+    logit leads the true class's by kappa or more, which is what was asked for; a third class may be closer behind.
 
     Returns:
       Rows with attack, kappa, success_rate of any margin and reached_rate, both of num_images; and over the num_adversarial
-      images that reach kappa l2, margin, lcr, normal_lcr, auroc; num_mutants.
+      images that reach kappa l2, margin of the decision over any other class, lcr, normal_lcr, auroc; num_mutants.
     """
     sweep, testing = run.config.confidence, run.config.testing
-    if not sweep.kappas:
-        return []
     protocol = run.config.protocols.qualified
-    chosen = np.random.default_rng(0).permutation(len(test.labels))[: sweep.num_images]
-    images, labels = test.images[chosen], test.labels[chosen]
+    some = np.random.default_rng(0).permutation(len(test.labels))[: sweep.num_images]
+    images, labels = test.images[some], test.labels[some]
 
     def make():
         mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
@@ -157,7 +170,8 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
             result, _, _ = in_batches(attack, key, variables, Split(images, labels), None, sweep.batch_size)
             moved = flips(result.adversarial)
             first, second = np.sort(result.logits, -1)[:, [-1, -2]].T
-            won = result.success & (first - second >= kappa - KAPPA_TOLERANCE)
+            lead = -np.asarray(margin(result.logits, labels))
+            won = result.success & (lead >= kappa - KAPPA_TOLERANCE)
             rows.append({
                 "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(result.success.mean()),
                 "reached_rate": float(won.mean()),

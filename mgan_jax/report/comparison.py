@@ -70,6 +70,7 @@ def mutation_table(results: dict) -> Table:
 
 EXTRAS = {
     "agreement": "substitute agrees with the target on {agreement:.1%} of these images, which the target gets right",
+    "least_agreement": "learned on {num_substitutes} in place of the target, agreeing with it on at least {least_agreement:.1%}",
     "fit_queries": "{fit_queries:,.0f} labels asked for while learning, none while attacking",
     "fooling": "fooling rate {fooling:.1%} of n = {num_fooling}",
     "collateral": "{collateral:.1%} of n = {num_collateral} other classes' labels change too",
@@ -135,8 +136,8 @@ def confidence_blocks(rows: list[dict]) -> list[Block]:
     if not rows:
         return []
     caption = (
-        f"{rows[0]['attack']} asked for a margin of kappa on the logits. Qualified mutants of mixed operators, M = "
-        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that margin."
+        f"{rows[0]['attack']} asked for a lead of kappa over the true class's logit. Qualified mutants of mixed operators, M = "
+        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that lead."
     )
     return [drawn(confidence_figure(rows), "label change rate against kappa", caption)]
 

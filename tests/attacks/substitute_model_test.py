@@ -8,9 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from mgan_jax.attacks.adversarial_transformation_network import adversarial_transformation_network
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.pgd import pgd
-from mgan_jax.attacks.substitute_model import agreement, augmented, substitute_model
+from mgan_jax.attacks.substitute_model import agreement, augmented, learned_on, substitute_model
+from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.linear import linear
 from mgan_jax.models.mlp import mlp
 
@@ -132,3 +134,27 @@ def test_what_does_not_fit_is_refused(arguments, target):
     name, value = next(iter(arguments.items()))
     with pytest.raises(ValueError, match=rf"{name} {'is ' if name in ('num_rounds', 'period') else ''}{value}.*choose"):
         substitute_model(target[0].apply, target[0], **arguments)
+
+
+def test_what_learns_on_substitutes_sees_the_targets_labels_alone(target, images):
+    classifier, variables = target
+    images, labels = images
+    substitutes = [linear((8, 8, 1), 10), linear((8, 8, 1), 10)]
+
+    def of(apply_fn):
+        learned = adversarial_transformation_network(
+            [one.apply for one in substitutes], autoencoder("dense", (4,)), num_steps=3, judge=apply_fn
+        )
+        return learned_on(apply_fn, learned, [substitute_model(apply_fn, one, num_rounds=0) for one in substitutes])
+
+    labels_alone = lambda v, x: jax.nn.one_hot(classifier.apply(v, x).argmax(-1), 10)  # noqa: E731
+    whole, less = of(classifier.apply), of(labels_alone)
+    fit = jax.jit(whole.fit)
+    state = fit(jax.random.key(0), variables, images, labels)
+    others = fit(jax.random.key(0), variables, images, labels[::-1])
+    hidden = jax.jit(less.fit)(jax.random.key(0), variables, images, labels)
+    assert state["queries"] == 3 * 8
+    jax.tree.map(np.testing.assert_array_equal, state, others)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state, hidden)
+    result = whole.attack(state, jax.random.key(1), variables, images, labels)
+    np.testing.assert_array_equal(result.logits, classifier.apply(variables, result.adversarial))

@@ -9,12 +9,14 @@ import pytest
 
 from mgan_jax.build import experiment
 from mgan_jax.datasets.digits import digits
-from mgan_jax.experiments import sanity
+from mgan_jax.experiments import sanity, sweeps
 from mgan_jax.experiments.attacking import Attacked
-from mgan_jax.experiments.attacks import bound, check, chosen_rows, facts, tried, worst_cases
+from mgan_jax.experiments.attacks import bound, check, check_row, chosen_rows, facts, tried, worst_cases
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options
 from mgan_jax.experiments.sanity import violated
+from mgan_jax.experiments.training import Run
+from mgan_jax.models.mlp import mlp
 from mgan_jax.types import Split
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
@@ -51,12 +53,33 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Sanity" in page and "http" not in page.replace("http://www.w3.org", "")
     assert "DOES NOT HOLD" not in capsys.readouterr().out
+    assert {row["attack"] for row in results["curve_rows"]} == {"fgsm", "pgd"}, "APGD's curve belongs to no chosen row"
+    assert results["step_rows"] == [] and results["confidence_rows"] == []
     stages = sorted((tmp_path / "run" / "stages").glob("attack_*"))
     written = [path.stat().st_mtime_ns for path in stages]
     config = config.copy_and_resolve_references()
-    config.rows = ("fgsm",)
-    assert not violated(run(config, Options(tmp_path / "run"))[0])
+    config.rows = ("universal_one_class",)
+    config.testing.operators = ()
+    (alone,) = run(config, Options(tmp_path / "run"))
+    assert not violated(alone) and alone["curve_rows"] == alone["worst_cases"] == []
     assert [path.stat().st_mtime_ns for path in stages] == written, "finished attacks are read"
+    assert "Against epsilon" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_is_swept_belongs_to_a_chosen_row():
+    config = runpy.run_path(CONFIG)["get_config"]()
+    assert sweeps.chosen(config, chosen_rows(config)) == (["fgsm", "pgd", "apgd"], True, True)
+    for rows, found in (
+        (("deepfool",), ([], False, False)),
+        (("apgd", "jsma"), (["apgd"], False, False)),
+        (("bim",), ([], True, False)),
+        (("carlini_wagner_l2",), ([], False, True)),
+    ):
+        config.rows = rows
+        assert sweeps.chosen(config, chosen_rows(config)) == found
+    config.testing.num_images = 1
+    config.rows = ("deepfool",)
+    check(config, digits(0))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +104,7 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
 )
 def test_mistakes_are_found_before_anything_runs(config, change, said):
     config = config.copy_and_resolve_references().unlock()
+    config.rows = ()
     change(config)
     with pytest.raises(ValueError, match=said):
         check(config, digits(0))
@@ -93,6 +117,32 @@ def test_norm_and_bound_are_those_of_the_attack():
     assert bound(rows.pgd_l2, "pgd_l2") == ("l2", 2.0)
     del rows.pgd.arguments.epsilon
     assert bound(rows.pgd, "pgd") == ("linf", 0.3)
+
+
+def test_apgd_with_each_of_its_losses_is_held_against_the_others(config):
+    images, labels = np.zeros((4, 2, 2, 1)), np.arange(4)
+    losses = {"apgd": "cross_entropy", "apgd_dlr": "dlr", "apgd_targeted_dlr": "targeted_dlr"}
+    attacks = {name: made(np.arange(4) == i, images=images) for i, name in enumerate(losses)}
+    own = {name: facts(config, name, one, Split(images, labels)) for name, one in attacks.items()}
+    (worst,) = worst_cases(own, attacks)
+    assert worst["attacks"] == list(losses) and worst["success_rate"] == 0.75
+    for name, loss in losses.items():
+        assert own[name]["method"] in sanity.ITERATED and config.attacks[name].arguments.get("loss", "cross_entropy") == loss
+        check_row(config, name, mlp((8, 8, 1), 10), digits(0))
+
+
+def test_a_large_confidence_is_reached_where_the_network_allows_it(config, trained, tmp_path):
+    classifier, variables, data = trained
+    config = config.copy_and_resolve_references()
+    full = runpy.run_path(CONFIG)["get_config"]()
+    config.confidence.update(kappas=(20.0, 40.0), arguments=full.confidence.arguments)
+    run = Run(config, tmp_path, 0, data, start=None)
+    test = Split(data.test.images[:20], data.test.labels[:20])
+    # The same decisions at twice the logits: as they are, this little network has hardly a lead of 40 to give.
+    doubled = {**variables["params"], "output": {name: 2 * leaf for name, leaf in variables["params"]["output"].items()}}
+    twenty, forty = sweeps.confidence_rows(run, classifier, {**variables, "params": doubled}, test)
+    assert twenty["success_rate"] == forty["success_rate"] == twenty["reached_rate"] == 1 and forty["reached_rate"] >= 0.9
+    assert twenty["margin"] < 20 and twenty["l2"] < forty["l2"], "a third class may be closer behind than the true one"
 
 
 def test_an_attack_on_a_class_without_images_has_no_rates(config):
