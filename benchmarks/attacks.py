@@ -16,6 +16,7 @@ from benchmarks import command_line, material
 from benchmarks.command_line import Settings
 from benchmarks.timing import Row, alternate, compared, timed
 from benchmarks.votes import AnswersDiffer
+from mgan_jax import devices
 from mgan_jax.build import build
 
 NETWORK = "lenet"
@@ -27,7 +28,7 @@ DEEPFOOL_STEPS = 50
 
 Peer = Callable[..., np.ndarray]
 """Runs an attack on arrays [N, ...] and returns adversarial images, [N, H, W, C] on the host."""
-OURS, BATCHES = 20, (100, 1000)
+OURS, BATCHES = 25, (100, 1000)
 """Images at once: ours always, of the peers the size at which they are faster."""
 
 
@@ -78,9 +79,13 @@ def torch_target(target: material.Target) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def batched(run: Peer, size: int, *arrays: np.ndarray) -> np.ndarray:
-    """What `run(*batch)` gives of all images, so many at once, joined."""
-    return np.concatenate([run(*(array[i : i + size] for array in arrays)) for i in range(0, len(arrays[0]), size)])
+def batched(run: Peer, size: int, *arrays: np.ndarray, threads: bool = False) -> np.ndarray:
+    """What `run(*batch)` gives of all images, so many at once, joined; of several batches at a time in threads.
+
+    PyTorch's operations use all cores by themselves, and Foolbox's attacks keep state.
+    """
+    starts, one = range(0, len(arrays[0]), size), lambda i: run(*(array[i : i + size] for array in arrays))
+    return np.concatenate(devices.in_threads(one, starts) if threads else [one(i) for i in starts])
 
 
 def fastest(run: Peer, *arrays: np.ndarray) -> tuple[int, np.ndarray]:
@@ -191,7 +196,7 @@ def rows(settings: Settings) -> Iterator[Row]:
         def run(*batch: np.ndarray, compiled=compiled, target=target) -> np.ndarray:
             return np.asarray(compiled(jax.random.key(0), target.variables, *batch).adversarial)
 
-        ours = partial(batched, run, OURS, *arrays)
+        ours = partial(batched, run, OURS, *arrays, threads=True)
         fooled, distance = outcome(target, ours(), images, labels, targets)
         for peer, run_peer in foolbox_peers(work, target) if work.foolbox else art_peers(target):
             given = (images, labels if targets is None else targets)

@@ -7,7 +7,8 @@ process 0 alone, and all others get what it got, so that all take the same path.
 import hashlib
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -114,6 +115,21 @@ def make_mesh(number: int | str) -> Mesh | None:
 def size(mesh: Mesh | None) -> int:
     """Number of devices."""
     return 1 if mesh is None else mesh.size
+
+
+def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """[function(item) for item in items], several items at a time, for programs of one device that are waited for.
+
+    A CPU runs the programs that one thread dispatches one after the other, and few of their operations are large enough for all
+    cores; here each core has an item of its own. Accelerators get two, so that none waits for the host. Where several processes
+    run the program items are taken one by one, for all processes have to take them in the same order.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    number = 1 if jax.process_count() > 1 else cores if jax.default_backend() == "cpu" else 2
+    if number == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(function, items))
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:

@@ -1,6 +1,5 @@
 """Evaluates many networks of one shape, mutants above all, on many images: the only place that maps over mutants."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,8 +13,6 @@ from mgan_jax import devices
 from mgan_jax.types import ApplyFn, Array, Classifier, Variables
 
 METHODS = ("auto", "stages", "map", "vmap")
-IN_FLIGHT = 2
-"""Batches that are dispatched before the first of them is waited for: a CPU works on several at once."""
 
 
 def decide(logits: Array) -> Array:
@@ -212,14 +209,12 @@ def outputs(
         plan = _plan(network, variables, mutants)
     number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
     shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
-    pending, parts = deque(), []
-    for start in range(0, number, size):
-        if len(pending) == IN_FLIGHT:
-            parts.append(devices.fetched(pending.popleft()))
+
+    def part(start: int) -> np.ndarray:
         rows = devices.spread(images[np.arange(start, start + size) % number], mesh)
-        pending.append(_batch(network, reduce, method, mesh, *shared, rows))
-    parts += [devices.fetched(part) for part in pending]
-    return np.concatenate(parts, axis=1)[:, :number]
+        return devices.fetched(_batch(network, reduce, method, mesh, *shared, rows))
+
+    return np.concatenate(devices.in_threads(part, range(0, number, size)), axis=1)[:, :number]
 
 
 def _plan(classifier: Classifier, variables: Variables, mutants: Variables) -> tuple[Array, Array, dict[str, Array]]:

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from mgan_jax import devices
@@ -90,3 +93,22 @@ def test_devices_that_are_not_there_are_refused(number):
 
 def test_one_device_needs_no_mesh():
     assert devices.make_mesh("1") is None
+
+
+def test_threads_keep_the_order_and_pass_errors_on():
+    several = devices.in_threads(lambda i: float(jax.jit(lambda x: x * x)(jnp.float32(i))), range(20))
+    assert several == [float(i * i) for i in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        devices.in_threads(lambda i: 1 // i, [1, 0, 1])
+
+
+def test_items_are_taken_at_the_same_time(monkeypatch):
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    both = threading.Barrier(2)
+    assert sorted(devices.in_threads(lambda _: both.wait(timeout=60), range(2))) == [0, 1]
+
+
+def test_several_processes_take_items_one_by_one(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    main = threading.get_ident()
+    assert devices.in_threads(lambda _: threading.get_ident(), range(3)) == [main] * 3

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from mgan_jax import workdir
+from mgan_jax import devices, workdir
 from mgan_jax.attacks.substitute_model import learned_on
 from mgan_jax.build import build, factory
 from mgan_jax.experiments import crafting, reads
@@ -132,18 +132,23 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
 def in_batches(attack: Attack, key: Array, variables: Variables, test: Split, targets: np.ndarray | None, size: int) -> tuple:
     """The attack on all images in batches of one shape, the last filled up and cut; `key` is folded with each one's start.
 
+    Several batches run at a time, see `devices.in_threads`.
+
     Returns:
       (result, its arrays NumPy and joined along the images; seconds; seconds of compilation).
     """
     count = len(test.labels)
     size = min(size, count)
     arrays = (test.images, test.labels) if targets is None else (test.images, test.labels, targets)
-    batches = [tuple(array[np.arange(start, start + size) % count] for array in arrays) for start in range(0, count, size)]
-    program, compile_seconds = compiled(attack, key, variables, *batches[0])
-    began, made = time.monotonic(), []
-    for i, batch in enumerate(batches):
-        result = program(jax.random.fold_in(key, i * size), variables, *batch)
-        made.append(jax.tree.map(lambda leaf, rows=count - i * size: np.asarray(leaf)[:rows], result))
+    batch = lambda start: [array[np.arange(start, start + size) % count] for array in arrays]  # noqa: E731
+    program, compile_seconds = compiled(attack, key, variables, *batch(0))
+
+    def run(start: int) -> AttackResult:
+        result = program(jax.random.fold_in(key, start), variables, *batch(start))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: count - start], result)
+
+    began = time.monotonic()
+    made = devices.in_threads(run, range(0, count, size))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *made)
     return joined, time.monotonic() - began, compile_seconds
 
