@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgan_jax.models.classifier import initialise
-from mgan_jax.models.layers import Conv, Dense, swap_batch, upsampled_convolution
+from mgan_jax.models.convolution import upsampled_convolution
+from mgan_jax.models.layers import Conv, Dense, swap_batch
 from mgan_jax.types import Array, Network, Variables
 
 FORMS = ("dense", "convolutional")

@@ -1,135 +1,21 @@
-"""What the networks are made of: convolution that stays fast in a scan, pooling, and layers whose structure is data.
+"""What the networks are made of: pooling, and layers whose structure is data.
 
 Inside a network the batch is the last axis, [C, H, W, B] and [features, B]: on a CPU pooling, ReLU and narrow filters then run
 over images as vectors. Accelerators lay arrays out as they like, whatever the order of their axes.
 """
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from mgan_jax.models.convolution import convolution, upsampled_convolution
 from mgan_jax.types import Array
-
-UPSAMPLED = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], np.float32)
-"""[offset of an upsampled pixel, tap on the small image, tap on the upsampled one]: which pixel a 3-tap filter reads."""
 
 
 def swap_batch(x: Array) -> Array:
     """The batch from the first axis to the last, or back: [B, H, W, C] <-> [C, H, W, B], [B, features] <-> [features, B]."""
     return jnp.swapaxes(x, 0, -1)
-
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-
-
-def _patches(images: Array, shape: tuple[int, ...], height: int, width: int, stride: int = 1, finished: bool = False) -> Array:
-    """For each tap of a kernel the pixels it reads, [taps C, *shape, B] of padded images [C, H, W, B].
-
-    XLA reads the taps side by side; of images that nothing else needs it then computes what made them (bias, ReLU, pooling) once
-    for every tap. A loop over the taps makes it finish the images first.
-
-    Args:
-      images, shape, height, width, stride: of the convolution.
-      finished: whether the images are kept anyway, as those of a training's forward pass are.
-    """
-    rows, columns = (stride * (size - 1) + 1 for size in shape)
-    if finished:
-        taps = [(i, j) for i in range(height) for j in range(width)]
-        patches = jnp.stack([images[:, i : i + rows : stride, j : j + columns : stride] for i, j in taps])
-        return patches.reshape(-1, *patches.shape[2:])
-    sizes = (images.shape[0], rows, columns, images.shape[-1])
-
-    def read(tap: Array) -> Array:
-        return lax.dynamic_slice(images, (0, tap // width, tap % width, 0), sizes)[:, ::stride, ::stride]
-
-    patches = lax.map(read, jnp.arange(height * width))
-    return patches.reshape(-1, *patches.shape[2:])
-
-
-def _product(images: Array, kernel: Array, padding: Padding, finished: bool) -> Array:
-    """Stride 1, [C, H, W, B] and [h, w, C, out] -> [out, H', W', B], by slices of whichever side has fewer channels."""
-    height, width, channels, out = kernel.shape
-    images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
-    if channels <= out:
-        return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, (rows, columns), height, width, finished=finished), 1)
-    products = kernel.transpose(0, 1, 3, 2).reshape(-1, channels) @ images.reshape(channels, -1)
-    products = products.reshape(height, width, out, *images.shape[1:])
-    return sum(products[i, j][:, i : i + rows, j : j + columns] for i in range(height) for j in range(width))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _correlate(images: Array, kernel: Array, padding: Padding, finished: bool = False) -> Array:
-    """`_product`, whose derivatives are correlations again: the sum of padded arrays that differentiating slices gives is several
-    times slower.
-    """
-    return _product(images, kernel, padding, finished)
-
-
-def _forward(images: Array, kernel: Array, padding: Padding, finished: bool) -> tuple[Array, tuple[Array, Array]]:
-    return _correlate(images, kernel, padding, True), (images, kernel)
-
-
-def _backward(padding: Padding, finished: bool, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    images, kernel = saved
-    height, width, channels, out = kernel.shape
-    turned = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip((height, width), padding, strict=True))
-    to_images = _correlate(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2), turned, True)
-    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    if channels <= out:
-        patches = _patches(padded, gradient.shape[1:3], height, width, finished=True)
-        patches = patches.reshape(height * width * channels, -1)
-        return to_images, (patches @ gradient.reshape(out, -1).T).reshape(kernel.shape)
-    # Slices of the gradient instead, padded so far that every tap has one.
-    spread = jnp.pad(gradient, ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0)))
-    patches = _patches(spread, padded.shape[1:3], height, width, finished=True).reshape(height * width * out, -1)
-    products = (patches @ padded.reshape(channels, -1).T).reshape(height, width, out, channels)
-    return to_images, products[::-1, ::-1].transpose(0, 1, 3, 2)
-
-
-_correlate.defvjp(_forward, _backward)
-
-
-def convolution(images: Array, kernel: Array, stride: int = 1, padding: str = "SAME") -> Array:
-    """`lax.conv_general_dilated` of [C, H, W, B] images; on a CPU it becomes slices and matrix products.
-
-    XLA's CPU convolution loses its threads inside `lax.scan`, where a matrix product keeps them. On a CPU it is differentiable in
-    reverse mode only, to any order.
-
-    Args:
-      images: [C, H, W, B].
-      kernel: [h, w, C, out].
-      stride: of both axes.
-      padding: "SAME" or "VALID".
-
-    Returns:
-      [out, H', W', B].
-    """
-    strides, (height, width, _, out) = (stride, stride), kernel.shape
-    if jax.default_backend() != "cpu":
-        return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=("CHWN", "HWIO", "CHWN"))
-    pads = tuple(map(tuple, lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)))
-    if stride == 1:
-        return _correlate(images, kernel, pads)
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    shape = tuple((size - tap) // stride + 1 for size, tap in zip(images.shape[1:3], (height, width), strict=True))
-    return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width, stride, finished=True), 1)
-
-
-def upsampled_convolution(images: Array, kernel: Array) -> Array:
-    """A 3 x 3 convolution of images whose pixels are first repeated 2 x 2, [C, H, W, B] -> [out, 2 H, 2 W, B].
-
-    The repeated pixels are never made: each of the four offsets of the larger image is a filter of its own on the small one.
-    """
-    small = jnp.einsum("pai,qbj,ijco->abcpqo", UPSAMPLED, UPSAMPLED, kernel)
-    made = convolution(images, small.reshape(*small.shape[:3], -1))
-    out, (height, width, batch) = kernel.shape[-1], made.shape[1:]
-    offsets = made.reshape(2, 2, out, height, width, batch).transpose(2, 3, 0, 4, 1, 5)
-    return offsets.reshape(out, 2 * height, 2 * width, batch)
 
 
 def _neurons(module: nn.Module) -> int:
@@ -203,14 +89,38 @@ class InstanceNorm(nn.Module):
         return (x - mean) * weight + bias[:, None, None, None]
 
 
+@jax.custom_vjp
 def max_pool(images: Array) -> Array:
-    """2 x 2 maxima, [C, H, W, B] -> [C, H // 2, W // 2, B]; a tie's gradient goes to the first maximum alone."""
+    """2 x 2 maxima, [C, H, W, B] -> [C, H // 2, W // 2, B]; a tie's gradient goes to the first maximum alone.
+
+    Differentiable in reverse mode only.
+    """
+    return _max_pool(images)[0]
+
+
+def _max_pool(images: Array) -> tuple[Array, tuple[Array, Array]]:
+    """The maxima, and (which of the four each was; an empty array of the images' shape otherwise)."""
     height, width = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
     largest = images[:, 0:height:2, 0:width:2]
-    for i, j in ((0, 1), (1, 0), (1, 1)):
+    place = jnp.zeros(largest.shape, jnp.int8)
+    for number, (i, j) in enumerate(((0, 1), (1, 0), (1, 1)), 1):
         other = images[:, i:height:2, j:width:2]
+        place = jnp.where(other > largest, jnp.int8(number), place)
         largest = jnp.where(other > largest, other, largest)
-    return largest
+    return largest, (place, jnp.zeros((*images.shape[1:3], 0)))
+
+
+def _max_pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    """Each gradient beside three zeros; sums of spread slices, which differentiating them gives, are slower."""
+    place, (height, width, _) = saved[0], saved[1].shape
+    channels, rows, columns, batch = place.shape
+    four = jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+    to_images = jnp.where(place[:, :, None, :, None] == four, gradient[:, :, None, :, None], 0.0)
+    to_images = to_images.reshape(channels, 2 * rows, 2 * columns, batch)
+    return (jnp.pad(to_images, ((0, 0), (0, height - 2 * rows), (0, width - 2 * columns), (0, 0))),)
+
+
+max_pool.defvjp(_max_pool, _max_pool_backward)
 
 
 def max_pool_batch_first(images: Array) -> Array:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.models.classifier import initialise
-from mgan_jax.models.layers import convolution, swap_batch
+from mgan_jax.models.convolution import convolution
+from mgan_jax.models.layers import swap_batch
 from mgan_jax.types import Array, Autoregressive, Variables
 
 

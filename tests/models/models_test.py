@@ -10,21 +10,13 @@ from jax import lax
 from mgan_jax.build import build
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.classifier import activations, first_weights
+from mgan_jax.models.convolution import convolution, upsampled_convolution
 from mgan_jax.models.critic import critic
 from mgan_jax.models.decoder import decoder
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.encoder import encoder
 from mgan_jax.models.generator import generator
-from mgan_jax.models.layers import (
-    Conv,
-    Dense,
-    InstanceNorm,
-    convolution,
-    flatten,
-    max_pool,
-    swap_batch,
-    upsampled_convolution,
-)
+from mgan_jax.models.layers import Conv, Dense, InstanceNorm, flatten, max_pool, swap_batch
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
 
@@ -119,6 +111,10 @@ def test_layers_equal_linens_own():
 def test_pooling_equals_the_library_and_gives_a_tie_to_the_first():
     images = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
     np.testing.assert_array_equal(swap_batch(max_pool(swap_batch(images))), nn.max_pool(images, (2, 2), (2, 2)))
+    weights = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
+    ours = jax.grad(lambda x: (swap_batch(max_pool(swap_batch(x))) * weights).sum())(images)
+    theirs = jax.grad(lambda x: (nn.max_pool(x, (2, 2), (2, 2)) * weights).sum())(images)
+    np.testing.assert_array_equal(ours, theirs)
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1.0, 0.0], [0.0, 0.0]])
 
