@@ -21,8 +21,7 @@ from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.defending import NONE, Defended, build_defense, defended
-from mgan_jax.experiments.mgan import without_skipped
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.defenses import print_defenses, write_defenses

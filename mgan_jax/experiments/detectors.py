@@ -23,7 +23,7 @@ from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.detecting import JOINT, Fitted
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.detectors import print_detectors, write_detectors
@@ -246,7 +246,7 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    done = []
+    config, done = without_skipped(config), []
     with opened(config, options, check) as runs:
         for one in runs:
             results, scores = run_seed(one)

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from mgan_jax import devices, engine, workdir
@@ -13,7 +12,7 @@ from mgan_jax.experiments import crafting, sanity
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.measuring import measure
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
 from mgan_jax.experiments.populations import training_digests
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
@@ -83,22 +82,6 @@ def write_seed(path: Path, results: dict, material: Material) -> None:
     write_adversarial(path / "adversarial.npz", material)
     write_events(path / "events", material.history)
     write_report(path / "report.html", results, material)
-
-
-def without_skipped(config: Any) -> Any:
-    """A copy of the config that has no attacks which `config.skip` names.
-
-    Raises:
-      ValueError: it names one that there is not.
-    """
-    skipped = tuple(config.get("skip", ()))
-    for name in skipped:
-        if name not in config.attacks:
-            raise ValueError(f"config.skip names {name!r}; choose from {', '.join(config.attacks)}")
-    # Not a deep copy, which would put the sections in alphabetical order.
-    config = ConfigDict(config).unlock()
-    config.attacks = ConfigDict({name: config.attacks[name] for name in config.attacks if name not in skipped}, sort_keys=False)
-    return config
 
 
 def run(config: Any, options: Options) -> dict:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from mgan_jax import workdir
 from mgan_jax.experiments.data import data_digest, load_data
@@ -69,3 +70,19 @@ def provenance(run: Run, seconds: float) -> dict[str, Any]:
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": seconds,
     }
+
+
+def without_skipped(config: Any) -> Any:
+    """A copy of the config that has no attacks which `config.skip` names.
+
+    Raises:
+      ValueError: it names one that there is not.
+    """
+    skipped = tuple(config.get("skip", ()))
+    for name in skipped:
+        if name not in config.attacks:
+            raise ValueError(f"config.skip names {name!r}; choose from {', '.join(config.attacks)}")
+    # Not a deep copy, which would put the sections in alphabetical order.
+    config = ConfigDict(config).unlock()
+    config.attacks = ConfigDict({name: config.attacks[name] for name in config.attacks if name not in skipped}, sort_keys=False)
+    return config

@@ -1,9 +1,9 @@
-"""The main job's configuration."""
+"""Attacks that the command line leaves out."""
 
 import pytest
 from ml_collections import ConfigDict
 
-from mgan_jax.experiments.mgan import without_skipped
+from mgan_jax.experiments.options import without_skipped
 
 
 def test_skipped_attacks_are_left_out_and_the_config_is_left_alone():
