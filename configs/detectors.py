@@ -40,7 +40,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     mutants = 4 if smoke else 500 if mnist else 100
     config.detectors = ConfigDict({
         "label_change_rate": {**nai, "arguments": {"num_mutants": mutants}},
-        "sprt": {**nai, "arguments": {"num_mutants": mutants}, "threshold": 2.9444},  # log(.95 / .05), the test's own
+        # The threshold is the test's own, log(.95 / .05).
+        "sprt": {**nai, "arguments": {"num_mutants": mutants, "mu": 1.0}, "threshold": 2.9444},
         "feature_squeezing": {"arguments": {"squeezers": squeezers}},
         "kernel_density": {"arguments": {"bandwidth": None}, "fit_images": 6000 if mnist else 1000},
         "autoencoder": {
