@@ -48,6 +48,13 @@ def check(config: Any, dataset: Dataset) -> None:
         if of is not None and of not in list(config.defenses)[: list(config.defenses).index(name)]:
             raise ValueError(f"config.defenses.{name}.of is {of!r}; name a defense that stands before it")
         _, given[name] = build_defense(config, name, classifier, dataset)
+    sizes: dict[str, tuple[str, Any]] = {}
+    for name in with_bases(config, list(given))[1:]:
+        settings = config.defenses[name]
+        if "generator" in settings:
+            other, number = sizes.setdefault(settings.generator, (name, settings.get("fit_images")))
+            if settings.get("fit_images") != number:
+                raise ValueError(f"{other} and {name} share the generator {settings.generator}; give both the same fit_images")
     for name, settings in config.attacks.items():
         unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
         if unknown:
@@ -57,10 +64,10 @@ def check(config: Any, dataset: Dataset) -> None:
             continue
         more = {"classify": classifier.apply} | next((given[defense] for defense in shown if defense in given), {})
         check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
-    named = [name for name in (config.masking.attack, config.masking.black_box, config.masking.single_step) if name]
+    named = [config.masking[line] for line in ("attack", *masking.COMPARED) if config.masking[line]]
     for name in named:
         if name not in config.attacks:
-            raise ValueError(f"config.masking names {name!r}; choose from {', '.join(config.attacks)}")
+            raise ValueError(f"config.masking names {name!r}, which is none of the attacks {', '.join(config.attacks)}")
         if bound(config.attacks[name], name) != ("linf", config.masking.epsilon):
             raise ValueError(
                 f"config.masking names {name}, which is not of L-inf {config.masking.epsilon}, as all of it has to be"
@@ -273,7 +280,7 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    config, done = without_skipped(config), []
+    config, done = masking.without_skipped(without_skipped(config)), []
     with opened(config, options, check) as runs:
         for one in runs:
             results, shown = run_seed(one)

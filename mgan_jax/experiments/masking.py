@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgan_jax import engine
 from mgan_jax.attacks.ball import project
@@ -15,10 +16,20 @@ from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed, stage_rows
 from mgan_jax.types import Classifier, Dataset, Split
 
+COMPARED = ("black_box", "single_step")
+"""Fields of `config.masking` that name an attack whose line is left out where they are empty."""
+
 
 def settings_of(config: Any, name: str, field: str) -> Any:
     """A value of `config.masking`, or the defense's own where its section has one."""
     return config.defenses.get(name, {}).get("masking", {}).get(field, config.masking[field])
+
+
+def without_skipped(config: Any) -> Any:
+    """The config, whose masking section leaves out lines about attacks that `config.skip` names; it is given away."""
+    left_out = {line: "" for line in COMPARED if config.masking[line] in config.get("skip", ())}
+    config.masking = ConfigDict({**config.masking.to_dict(), **left_out})
+    return config
 
 
 def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:

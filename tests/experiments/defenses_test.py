@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgan_jax.datasets.digits import digits
-from mgan_jax.experiments import defenses
+from mgan_jax.experiments import defenses, masking, options
 from mgan_jax.experiments.options import Options
 from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table
 
@@ -120,11 +120,21 @@ def changed(name, **changes):
     (changed("squeezing", arguments={"squeeze": {"name": "sharpen"}}), "sharpen"),
     ({"masking": {**CONFIG["masking"], "attack": "square"}}, "square"),
     ({"rows": ("nothing",)}, "nothing"),
+    (changed("again", **CONFIG["defenses"]["invert_and_classify"], method="invert_and_classify", fit_images=100),
+     "share the generator vae"),
 ])  # fmt: skip
 def test_mistakes_are_found_before_anything_runs(change, message):
     config = ConfigDict({**copy.deepcopy(CONFIG), **change})
     with pytest.raises(ValueError, match=message):
         defenses.check(config, digits(0))
+
+
+def test_the_checklist_leaves_out_what_is_skipped_and_the_config_stays():
+    config = ConfigDict({**copy.deepcopy(CONFIG), "skip": ("fgsm",)})
+    left = masking.without_skipped(options.without_skipped(config))
+    assert (left.masking.attack, left.masking.black_box, left.masking.single_step) == ("pgd", "", "")
+    assert config.masking.black_box == "fgsm"
+    defenses.check(left, digits(0))
 
 
 def test_one_defense_brings_the_one_it_stands_on():
