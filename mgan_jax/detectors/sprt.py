@@ -96,6 +96,7 @@ def stopping_test(
     beta: float = 0.05,
     delta_ratio: float = 0.1,
     block: int = 16,
+    batch_size: int = 50,
     **how,
 ) -> Verdict:
     """`sequential_test` that evaluates no more mutants than it needs: an image that is decided leaves.
@@ -106,21 +107,22 @@ def stopping_test(
       mutants: tree with a leading axis M, in the order in which they are used.
       images: [N, H, W, C].
       kappa, alpha, beta, delta_ratio: as in `sequential_test`.
-      block: mutants between two looks at who is decided, four times as many after the second look, since those that are left
-        then take long; the verdict does not depend on it.
+      block: mutants between two looks at who is decided; the verdict does not depend on it.
+      batch_size: images at once; small, for images that are left fill whole batches, and each core takes one.
       **how: of `engine.outputs`.
 
     Raises:
       ValueError: as `sequential_test`.
     """
     check(kappa, alpha, beta, delta_ratio)
-    number, size = len(jax.tree.leaves(mutants)[0]), min(how.pop("batch_size", 100), len(images))
+    number, size = len(jax.tree.leaves(mutants)[0]), min(batch_size, len(images))
     decisions, flipped = engine.predictions(network, variables, images), np.zeros(len(images), int)
     verdict = Verdict(*(np.zeros(len(images), dtype) for dtype in (bool, bool, np.int32, float)))
     active = np.arange(len(images))
-    start = 0
-    while start < number and len(active):
-        taken = np.arange(start, start + (block if start < 2 * block else 4 * block))
+    for start in range(0, number, block):
+        if not len(active):
+            break
+        taken = np.arange(start, start + block)
         part = jax.tree.map(lambda leaf, taken=taken: leaf[taken % number], mutants)
         # Whole batches of equal size, so that one program serves however few images are left.
         rows = np.resize(active, -(-len(active) // size) * size)
@@ -130,7 +132,7 @@ def stopping_test(
         for whole, values in zip(verdict, found, strict=True):
             whole[active] = values
         flipped[active] += flips.sum(0)
-        active, start = active[~(found.adversarial | found.normal)], start + len(taken)
+        active = active[~(found.adversarial | found.normal)]
     return verdict
 
 
