@@ -179,7 +179,7 @@ def outputs(
     images: Array,
     variables: Variables | None = None,
     reduce: Callable[[Array], Array] = lambda logits: logits,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     method: str = "auto",
     mesh: Mesh | None = None,
 ) -> np.ndarray:
@@ -192,7 +192,8 @@ def outputs(
       images: [N, H, W, C], any N.
       variables: the network's own, whose activations are shared; without them "auto" shares none.
       reduce: what is kept of a mutant's logits [B, num_classes]: [B, ...].
-      batch_size: images at once on a device; the last batch is filled up, so that one program serves all.
+      batch_size: images at once on a device; None: 50 on a CPU, whose caches hold them, 100 on others. The last batch is
+        filled up, so that one program serves all.
       mesh: devices that share the images, see `devices.make_mesh`; the result is the same bit for bit.
       method: "stages", "map", "vmap" or "auto", see `chosen_method`.
 
@@ -207,6 +208,7 @@ def outputs(
     method, plan = chosen_method(method, network), None
     if method == "stages":
         plan = _plan(network, variables, mutants)
+    batch_size = batch_size or (50 if jax.default_backend() == "cpu" else 100)
     number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
     shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
 
