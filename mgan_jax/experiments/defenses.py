@@ -16,7 +16,7 @@ import numpy as np
 from mgan_jax import devices, engine, metrics
 from mgan_jax.checkpoint import digest
 from mgan_jax.datasets.split import class_balanced
-from mgan_jax.experiments import masking, sanity
+from mgan_jax.experiments import generating, masking, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
@@ -48,13 +48,7 @@ def check(config: Any, dataset: Dataset) -> None:
         if of is not None and of not in list(config.defenses)[: list(config.defenses).index(name)]:
             raise ValueError(f"config.defenses.{name}.of is {of!r}; name a defense that stands before it")
         _, given[name] = build_defense(config, name, classifier, dataset)
-    sizes: dict[str, tuple[str, Any]] = {}
-    for name in with_bases(config, list(given))[1:]:
-        settings = config.defenses[name]
-        if "generator" in settings:
-            other, number = sizes.setdefault(settings.generator, (name, settings.get("fit_images")))
-            if settings.get("fit_images") != number:
-                raise ValueError(f"{other} and {name} share the generator {settings.generator}; give both the same fit_images")
+    generating.check_shared(config, with_bases(config, list(given))[1:])
     for name, settings in config.attacks.items():
         unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
         if unknown:

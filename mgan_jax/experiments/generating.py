@@ -1,6 +1,6 @@
 """Generators of the data, which several defenses of an experiment share: trained once, resumed as every training is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mgan_jax.attacks.overpowered import overpowered_pairs
@@ -64,6 +64,21 @@ def facts(config: Any, settings: Any, classifier: Classifier, dataset: Dataset, 
     if "search" in settings:
         found["search"] = overpowered_pairs(classifier.apply, decode, **settings.search)
     return found
+
+
+def check_shared(config: Any, names: Sequence[str]) -> None:
+    """Whether these defenses of `config.defenses` that share a generator would train it on the same images.
+
+    Raises:
+      ValueError: two would not.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        settings = config.defenses[name]
+        if "generator" in settings:
+            other = first.setdefault(settings.generator, name)
+            if settings.get("fit_images") != config.defenses[other].get("fit_images"):
+                raise ValueError(f"{other} and {name} share the generator {settings.generator}; give both the same fit_images")
 
 
 def trained(name: str, section: Any, run: Run | None) -> Callable[[Array, Any], Variables]:

@@ -26,8 +26,9 @@ def settings_of(config: Any, name: str, field: str) -> Any:
 
 
 def without_skipped(config: Any) -> Any:
-    """The config, whose masking section leaves out lines about attacks that `config.skip` names; it is given away."""
+    """A copy of the config whose masking section names no attack to compare with that `config.skip` names."""
     left_out = {line: "" for line in COMPARED if config.masking[line] in config.get("skip", ())}
+    config = ConfigDict(config).unlock()
     config.masking = ConfigDict({**config.masking.to_dict(), **left_out})
     return config
 
