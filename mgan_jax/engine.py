@@ -208,7 +208,8 @@ def outputs(
     method, plan = chosen_method(method, network), None
     if method == "stages":
         plan = _plan(network, variables, mutants)
-    batch_size = batch_size or (50 if jax.default_backend() == "cpu" else 100)
+    if batch_size is None:
+        batch_size = 50 if jax.default_backend() == "cpu" else 100
     number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
     shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
 
