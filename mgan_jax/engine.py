@@ -201,7 +201,7 @@ def outputs(
       [M, N, ...].
 
     Raises:
-      ValueError: an unknown method, or one that lacks what it needs.
+      ValueError: an unknown method, one that lacks what it needs, or a batch size below 1.
     """
     if variables is None and isinstance(network, Classifier):
         network = network.apply
@@ -210,6 +210,8 @@ def outputs(
         plan = _plan(network, variables, mutants)
     if batch_size is None:
         batch_size = 50 if jax.default_backend() == "cpu" else 100
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; at least one image is evaluated at a time")
     number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
     shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
 

@@ -179,6 +179,13 @@ def test_methods_that_cannot_be_used_are_refused(method, target):
         engine.votes(classifier.apply, mutants, jnp.zeros((1, 8, 8, 1)), method=method)
 
 
+def test_no_batch_of_nothing(target):
+    classifier, variables = target
+    mutants = population.sample(build("mutation", "weight_shuffling"), jax.random.key(1), variables, 2)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        engine.votes(classifier.apply, mutants, jnp.zeros((1, 8, 8, 1)), batch_size=0)
+
+
 def test_predictions_and_logits_of_one_image(target):
     classifier, variables = target
     images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))
