@@ -28,8 +28,8 @@ DEEPFOOL_STEPS = 50
 
 Peer = Callable[..., np.ndarray]
 """Runs an attack on arrays [N, ...] and returns adversarial images, [N, H, W, C] on the host."""
-OURS, BATCHES = 25, (100, 1000)
-"""Images at once: ours always, of the peers the size at which they are faster."""
+BATCHES = 100, 1000
+"""Images at once of the peers: the size at which they are faster."""
 
 
 class Work(NamedTuple):
@@ -38,6 +38,7 @@ class Work(NamedTuple):
     Attributes:
       name: of the row.
       num_images: how many.
+      batch: how many at once, ours; attacks that stop image by image share their slots in a larger one.
       attack: our factory's name; arguments: its own.
       foolbox: class of Foolbox and its arguments, or None: ART's JSMA is the peer, and the attack is targeted.
       radius: what Foolbox is told of the ball; None for attacks that minimise.
@@ -45,6 +46,7 @@ class Work(NamedTuple):
 
     name: str
     num_images: int
+    batch: int
     attack: str
     arguments: Mapping[str, Any]
     foolbox: tuple[str, Mapping[str, Any]] | None
@@ -57,16 +59,17 @@ def works(size: str) -> list[Work]:
     own = {"epsilon": 0.3, "num_steps": pgd, "step_size": 0.01}
     theirs = {"binary_search_steps": searches, "steps": steps, "stepsize": 0.1, "abort_early": False}
     return [
-        Work(f"PGD, {pgd} steps", number, "pgd", own, ("LinfPGD", {"abs_stepsize": 0.01, "steps": pgd}), 0.3),
+        Work(f"PGD, {pgd} steps", number, 16, "pgd", own, ("LinfPGD", {"abs_stepsize": 0.01, "steps": pgd}), 0.3),
         Work(
             f"C&W L2, {searches} x {steps}",
             number,
+            16,
             "carlini_wagner_l2",
             {"num_searches": searches, "num_steps": steps, "learning_rate": 0.1},
             ("L2CarliniWagnerAttack", theirs),
         ),
-        Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, "deepfool", {}, ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
-        Work("JSMA, targeted", JSMA_IMAGES[size], "jsma", {"outputs": "softmax"}, None),
+        Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, 100, "deepfool", {}, ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
+        Work("JSMA, targeted", JSMA_IMAGES[size], 50, "jsma", {"outputs": "softmax"}, None),
     ]
 
 
@@ -190,13 +193,15 @@ def rows(settings: Settings) -> Iterator[Row]:
         targets = None if work.foolbox else (labels + 1) % material.NUM_CLASSES
         arrays = (images, labels) if targets is None else (images, labels, targets)
         attack = jax.jit(build("attacks", work.attack, apply_fn=target.classifier.apply, **work.arguments))
-        first = jax.random.key(0), target.variables, *(array[:OURS] for array in arrays)
+        batch = min(work.batch, work.num_images)
+        first = jax.random.key(0), target.variables, *(array[:batch] for array in arrays)
         compile_s, compiled = timed(attack.lower(*first).compile)
 
-        def run(*batch: np.ndarray, compiled=compiled, target=target) -> np.ndarray:
-            return np.asarray(compiled(jax.random.key(0), target.variables, *batch).adversarial)
+        def run(*given: np.ndarray, compiled=compiled, target=target, batch=batch) -> np.ndarray:
+            full = (np.resize(array, (batch, *array.shape[1:])) for array in given)
+            return np.asarray(compiled(jax.random.key(0), target.variables, *full).adversarial)[: len(given[0])]
 
-        ours = partial(batched, run, OURS, *arrays, threads=True)
+        ours = partial(batched, run, batch, *arrays, threads=True)
         fooled, distance = outcome(target, ours(), images, labels, targets)
         for peer, run_peer in foolbox_peers(work, target) if work.foolbox else art_peers(target):
             given = (images, labels if targets is None else targets)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import NORMS, direction
 from mgan_jax.attacks.result import attack_result, choose
+from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool, runner_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -25,6 +26,7 @@ def deepfool(
     num_steps: int = 50,
     overshoot: float = 0.02,
     num_candidates: int | None = None,
+    num_slots: int | None = None,
 ) -> Attack:
     """Steps to the nearest boundary of the linearised target, until x + (1 + overshoot) r is of another class.
 
@@ -47,14 +49,18 @@ def deepfool(
       num_steps: the most steps an image gets.
       overshoot: eta, by which the final perturbation is longer, to be beyond the boundary and not on it.
       num_candidates: how many classes k besides the label are looked at, the likeliest of the clean image; None: all.
+      num_slots: images attacked at a time, of which one that is finished makes room for the next; None: `default_slots`.
 
     Raises:
       ValueError: another norm, numbers that are not positive, or a negative overshoot.
     """
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}")
-    if num_steps < 1 or not (num_candidates is None or num_candidates >= 1):
-        raise ValueError(f"num_steps is {num_steps}, num_candidates {num_candidates}; both must be positive")
+    slots = default_slots() if num_slots is None else num_slots
+    if min(num_steps, slots) < 1 or not (num_candidates is None or num_candidates >= 1):
+        raise ValueError(
+            f"num_steps is {num_steps}, num_candidates {num_candidates}, num_slots {num_slots}; all must be positive"
+        )
     if not 0 <= overshoot < float("inf"):
         raise ValueError(f"overshoot is {overshoot}; choose it >= 0, and finite")
 
@@ -66,14 +72,14 @@ def deepfool(
         if targets is None:
             others = jnp.where(jax.nn.one_hot(labels, num_classes, dtype=bool), -jnp.inf, clean)
             count = min(num_candidates or num_classes, num_classes - 1)
-            candidates = jax.lax.top_k(others, count)[1].T
+            candidates = jax.lax.top_k(others, count)[1]
         else:
-            candidates = targets[None]
+            candidates = targets[:, None]
 
-        def nearest(x):
+        def nearest(index, x):
             """The step r_i at x."""
             logits, pullback = jax.vjp(apply, x)
-            away = labels if targets is None else runner_up(logits, targets)
+            away = take(labels, index) if targets is None else runner_up(logits, take(targets, index))
 
             def one(best, towards):
                 between = jax.nn.one_hot(towards, num_classes) - jax.nn.one_hot(away, num_classes)
@@ -83,28 +89,24 @@ def deepfool(
                 distance = jnp.where(slope > 0, distance, jnp.inf)
                 return choose(distance < best[0], (distance, w), best), None
 
-            far = jnp.full(labels.shape, jnp.inf, x.dtype), jnp.zeros_like(x)
-            (distance, w), _ = jax.lax.scan(one, far, candidates)
+            far = jnp.full(len(x), jnp.inf, x.dtype), jnp.zeros_like(x)
+            (distance, w), _ = jax.lax.scan(one, far, take(candidates, index).T)
             # A step of nearly nothing would leave an image on the boundary for ever.
             length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SMALLEST_STEP), 0.0)
             return length.reshape(-1, 1, 1, 1) * direction(w, norm)
 
-        def unfinished(carry):
-            step, _, _, distance, _ = carry
-            return (step < num_steps) & (distance >= 0).any()
+        def step(index, state):
+            x, best, best_distance, used = state
+            of = take(images, index)
+            x = jnp.clip(x + nearest(index, x), 0.0, 1.0)
+            beyond = jnp.clip(of + (1 + overshoot) * (x - of), 0.0, 1.0)
+            distance = margin_to_fool(apply(beyond), take(labels, index), take(targets, index))
+            best, best_distance = choose(distance < best_distance, (beyond, distance), (best, best_distance))
+            return x, best, best_distance, used + candidates.shape[1]
 
-        def one_step(carry):
-            step, x, best, best_distance, used = carry
-            active = best_distance >= 0
-            moved = jnp.clip(x + nearest(x), 0.0, 1.0)
-            beyond = jnp.clip(images + (1 + overshoot) * (moved - images), 0.0, 1.0)
-            distance = margin_to_fool(apply(beyond), labels, targets)
-            x = choose(active, moved, x)
-            best, best_distance = choose(active & (distance < best_distance), (beyond, distance), (best, best_distance))
-            return step + 1, x, best, best_distance, used + active * len(candidates)
-
-        start = 0, images, images, margin_to_fool(clean, labels, targets), jnp.zeros(labels.shape, jnp.int32)
-        _, _, best, _, used = jax.lax.while_loop(unfinished, one_step, start)
+        start = images, images, margin_to_fool(clean, labels, targets), jnp.zeros(labels.shape, jnp.int32)
+        most = num_steps * candidates.shape[1]
+        _, best, _, used = in_slots(step, lambda state: ~(state[2] >= 0) | (state[3] >= most), start, slots)
         return attack_result(apply_fn, variables, images, best, labels, targets, used)
 
     return attack

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.result import attack_result, choose
+from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -96,7 +97,9 @@ class Climb(NamedTuple):
     used: Array
 
 
-def jsma(apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str = "logits") -> Attack:
+def jsma(
+    apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str = "logits", num_slots: int | None = None
+) -> Attack:
     """Adds theta to the two features of the greatest saliency, again and again, until the image is of the target class.
 
     The saliency of a pair is -alpha beta where alpha > 0 and beta < 0, alpha = sum_{i in p, q} dF_t / dX_i and
@@ -113,9 +116,10 @@ def jsma(apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str
       gamma: share of the H W C features that may change.
       outputs: F is the "logits" (two gradients a step), as the paper takes the layer before the softmax, or the "softmax" (one
         gradient a step: its outputs sum to 1, so that beta = -alpha).
+      num_slots: images attacked at a time, of which one that is finished makes room for the next; None: `default_slots`.
 
     Raises:
-      ValueError: theta beyond 1 or below 1/255 in size, gamma out of range, or other outputs.
+      ValueError: theta beyond 1 or below 1/255 in size, gamma out of range, other outputs, or no slots.
     """
     if not 1 / 255 <= abs(theta) <= 1:
         raise ValueError(f"theta is {theta}; it changes pixels in [0, 1]: choose it between 1/255 and 1, or the negative of that")
@@ -123,6 +127,9 @@ def jsma(apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str
         raise ValueError(f"gamma is {gamma}; it is a share of features, so choose it in (0, 1]")
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs is {outputs!r}; choose one of {', '.join(OUTPUTS)}")
+    slots = default_slots() if num_slots is None else num_slots
+    if slots < 1:
+        raise ValueError(f"num_slots is {num_slots}; images are attacked that many at a time, choose at least 1")
 
     def slopes(logits: Array, pullback: Callable[[Array], tuple[Array]], goal: Array) -> tuple[Array, Array]:
         """dF_t / dX and -sum_{j != t} dF_j / dX, [B, H, W, C], t the goal."""
@@ -142,14 +149,14 @@ def jsma(apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str
         goal, sign = (labels, -1.0) if targets is None else (targets, 1.0)
         sign = sign if theta > 0 else -sign
 
-        def one(s: Climb) -> Climb:
-            logits, pullback = jax.vjp(lambda x: apply_fn(variables, x), s.x.reshape(images.shape))
-            margin = margin_to_fool(logits, labels, targets)
+        def one(index: Array, s: Climb) -> Climb:
+            logits, pullback = jax.vjp(lambda x: apply_fn(variables, x), s.x.reshape(-1, *images.shape[1:]))
+            margin = margin_to_fool(logits, take(labels, index), take(targets, index))
             best = choose(s.running & (margin < s.best_margin), (s.x, margin), (s.best, s.best_margin))
             running = s.running & (margin >= 0)
-            u, v = (sign * slope.reshape(flat.shape) for slope in slopes(logits, pullback, goal))
+            u, v = (sign * slope.reshape(s.x.shape) for slope in slopes(logits, pullback, take(goal, index)))
             p, q, there = best_pair(u, v, (s.x < 1 if theta > 0 else s.x > 0) & running[:, None])
-            pair = jnp.zeros_like(s.changed).at[jnp.arange(size)[:, None], jnp.stack([p, q], 1)].set(True)
+            pair = jnp.zeros_like(s.changed).at[jnp.arange(len(p))[:, None], jnp.stack([p, q], 1)].set(True)
             running &= there & ((s.changed | pair).sum(1) <= most)
             moves = pair & running[:, None]
             x = jnp.clip(jnp.where(moves, s.x + theta, s.x), 0.0, 1.0)
@@ -158,7 +165,7 @@ def jsma(apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str
         none = jnp.zeros(size, jnp.int32)
         infinite = jnp.full(size, jnp.inf, images.dtype)
         first = Climb(flat, jnp.zeros(flat.shape, bool), none == 0, flat, infinite, none)
-        last = jax.lax.while_loop(lambda s: s.running.any(), one, first)
+        last = in_slots(one, lambda s: ~s.running, first, slots)
         return attack_result(apply_fn, variables, images, last.best.reshape(images.shape), labels, targets, last.used)
 
     return attack

@@ -98,13 +98,17 @@ def test_each_norm_is_smallest_where_it_is_asked_for_and_every_image_stops_by_it
     assert np.median(linf.linf[correct]) < np.median(l2.linf[correct])
     used = np.asarray(l2.used)
     assert len(np.unique(used[correct])) > 1 and (used % 9 == 0).all()
+    seven = jax.jit(deepfool(classifier.apply, num_slots=7))(jax.random.key(0), variables, images, labels)
+    np.testing.assert_allclose(seven.adversarial, l2.adversarial, atol=1e-5)
+    np.testing.assert_array_equal(seven.used, used)
     # One step less than an image took is not enough for it, and all it took for the others.
     most = int(used.max()) // 9
     np.testing.assert_array_equal(run("l2", most - 1).success, np.asarray(l2.success) & (used < 9 * most))
 
 
 @pytest.mark.parametrize(
-    "more", [{"norm": "l1"}, {"num_steps": 0}, {"num_candidates": 0}, {"overshoot": -0.1}, {"overshoot": float("nan")}]
+    "more",
+    [{"norm": "l1"}, {"num_steps": 0}, {"num_candidates": 0}, {"num_slots": 0}, {"overshoot": -0.1}, {"overshoot": float("nan")}],
 )
 def test_bad_arguments_are_refused_when_building(more, target):
     with pytest.raises(ValueError, match=r"choose|positive"):

@@ -174,6 +174,9 @@ def test_networks_are_fooled_by_few_pixels_and_stop_one_by_one(trained):
     result = jax.jit(jsma(classifier.apply, gamma=0.3))(jax.random.key(0), variables, images, labels)
     assert (result.success == result.clean_correct).all()
     assert result.l0.max() <= 0.3 * 64 and len(np.unique(result.used)) > 2
+    seven = jax.jit(jsma(classifier.apply, gamma=0.3, num_slots=7))(jax.random.key(0), variables, images, labels)
+    np.testing.assert_array_equal(seven.adversarial, result.adversarial)
+    np.testing.assert_array_equal(seven.used, result.used)
     change = np.asarray(result.adversarial - images)
     np.testing.assert_array_equal(np.asarray(result.adversarial)[change != 0], 1.0)
 
@@ -188,7 +191,8 @@ def test_coloured_images_are_searched_by_feature(images):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"theta": 0.0}, {"theta": 1.5}, {"theta": -0.001}, {"gamma": 0.0}, {"gamma": 1.1}, {"outputs": "odds"}]
+    "bad",
+    [{"theta": 0.0}, {"theta": 1.5}, {"theta": -0.001}, {"gamma": 0.0}, {"gamma": 1.1}, {"outputs": "odds"}, {"num_slots": 0}],
 )
 def test_bad_arguments_are_refused_when_building(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad.values()))!s}.*choose"):
