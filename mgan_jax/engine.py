@@ -260,3 +260,8 @@ def logits(network: ApplyFn | Classifier, variables: Variables, images: Array, b
 def predictions(network: ApplyFn | Classifier, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
     """The label one network gives each image, [N] int32, on the host."""
     return logits(network, variables, images, batch_size).argmax(-1).astype(np.int32)
+
+
+def probabilities(network: ApplyFn | Classifier, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
+    """The softmax of one network's logits, [N, num_classes], on the host."""
+    return np.asarray(jax.nn.softmax(logits(network, variables, images, batch_size)))

@@ -1,22 +1,22 @@
 """What is measured, as evaluation on the host in NumPy; the definitions of every number in tables and reports.
 
 Flips are [M, N] booleans: does mutant m answer otherwise than the target itself does on the very image n. The label change
-rate (LCR) of image n is the mean over mutants, that of a set the mean over both.
+rate (LCR) of image n is the mean over mutants, that of a set the mean over both. SciPy and scikit-learn are imported where they
+are used: training, which needs no number, starts more than a second earlier.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import correlate1d
-from scipy.stats import binomtest, rankdata
-from sklearn.metrics import roc_curve
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float] | None:
     """Wilson's interval of a proportion; None where total = 0."""
     if total == 0:
         return None
+    from scipy.stats import binomtest
+
     interval = binomtest(int(successes), int(total)).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -76,6 +76,8 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     Returns:
       A share, or None where one set is empty.
     """
+    from scipy.stats import rankdata
+
     p, n = len(positive), len(negative)
     if p == 0 or n == 0:
         return None
@@ -89,6 +91,8 @@ def true_positive_rate(positive: np.ndarray, negative: np.ndarray, false_positiv
     Scores with few levels leave gaps between thresholds, where the curve is its straight line: ties at the threshold are
     called at random. Negate both for the other direction, suspiciously low scores.
     """
+    from sklearn.metrics import roc_curve
+
     if len(positive) == 0 or len(negative) == 0:
         return None
     truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
@@ -206,6 +210,8 @@ def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     Returns:
       [N], each in [-1, 1].
     """
+    from scipy.ndimage import correlate1d
+
     images, others = (np.asarray(x, np.float64) for x in (images, others))
     radius = min(5, (min(images.shape[1:3]) - 1) // 2)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / 1.5) ** 2)

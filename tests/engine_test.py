@@ -192,3 +192,5 @@ def test_predictions_and_logits_of_one_image(target):
     logits = engine.logits(classifier, variables, images)
     np.testing.assert_allclose(logits, classifier.apply(variables, images), rtol=1e-5, atol=1e-5)
     assert engine.predictions(classifier.apply, variables, images).shape == (1,)
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(engine.probabilities(classifier, variables, images), expected, rtol=1e-5)

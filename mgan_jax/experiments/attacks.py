@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from mgan_jax import devices, engine, metrics
 from mgan_jax.build import factory
@@ -176,7 +175,7 @@ def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
 
 def material(run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked]) -> Material:
     """What the report's pictures are made of."""
-    probabilities = lambda images: softmax(engine.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
+    probabilities = lambda images: engine.probabilities(classifier.apply, variables, images)  # noqa: E731
     return Material(
         clean_images=test.images,
         labels=test.labels,

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.neighbors import KNeighborsClassifier
 
 from mgan_jax import mutation, population, workdir
 from mgan_jax.experiments import populations, reads, testing
@@ -33,6 +32,8 @@ def measure(
     Returns:
       (rows, label change rates as `report.material.Material.lcr`).
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     clean = testing.subject(classifier.apply, variables, test.images)
     subjects = {key: testing.subject(classifier.apply, variables, images) for key, images in made.items()}
     train = run.dataset.train

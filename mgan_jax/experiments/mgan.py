@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scipy.special import softmax
-
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting, sanity
 from mgan_jax.experiments.curves import epsilon_rows
@@ -54,7 +52,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "threat_rows": loosened,
         "sanity": [*sanity.of_images([(classifier, variables)], test, made.values()), *sanity.generator_lines(rows)],
     }
-    probabilities = lambda images: softmax(engine.logits(classifier.apply, variables, images), axis=-1)  # noqa: E731
+    probabilities = lambda images: engine.probabilities(classifier.apply, variables, images)  # noqa: E731
     clean = probabilities(test.images)
     adversarial = {}
     for (name, trained_on), images in made.items():

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from mgan_jax import devices, engine
 from mgan_jax.build import build
@@ -74,7 +73,7 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
         "changes": layers.numbers["changes"], "fooling": fooling.numbers,
     }  # fmt: skip
     pairs = {"clean": test.images, "adversarial": made.images}
-    answers = {kind: softmax(engine.logits(classifier.apply, variables, images), axis=-1) for kind, images in pairs.items()}
+    answers = {kind: engine.probabilities(classifier.apply, variables, images) for kind, images in pairs.items()}
     weights = np.asarray(first_weights(classifier, variables, run.dataset.image_shape))
     return Pictured(name, weights, pairs, answers, layers.arrays, maps.arrays, fooling.arrays), row
 
