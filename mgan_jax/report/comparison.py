@@ -11,7 +11,7 @@ from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import checked_table
-from mgan_jax.report.tables import Table, difference, number, percent
+from mgan_jax.report.tables import Table, difference, measure, number
 from mgan_jax.report.terminal import print_table
 
 ATTACKS_A_GRID = 5
@@ -31,7 +31,7 @@ def attack_rows(results: dict) -> list[dict]:
 
 def named(row: dict) -> str:
     """An attack's name, with what it aims at; of how many images, where they are not all."""
-    of = f" (n = {row['num_images']})" if row["some_classes"] else ""
+    of = f" (n = {number(row['num_images'], 0)})" if row["some_classes"] else ""
     return row["attack"] + (" (targeted)" if row["targeted"] else "") + of
 
 
@@ -42,16 +42,16 @@ def success_table(results: dict) -> Table:
     lines = [
         [
             named(row), row["knowledge"], row["norm"],
-            "–" if row["epsilon"] is None else f"{row['epsilon']:g}", percent(row["success_rate"]),
-            percent(row["success_rounded"]), number(row["median_l0"], 0), number(row["median_l1"], 1), number(row["median_l2"]),
-            number(row["median_linf"], 3), number(row["ssim"]), number(row["used"], 0), number(row.get("used_50"), 0),
-            number(row.get("used_90"), 0), number(row["seconds_per_1000"], 1), number(row["fit_seconds"], 1),
-            number(row["compile_seconds"], 1),
+            "–" if row["epsilon"] is None else f"{row['epsilon']:g}", measure(row, "success_rate", 1, 100),
+            measure(row, "success_rounded", 1, 100), measure(row, "median_l0", 0), measure(row, "median_l1", 1),
+            measure(row, "median_l2", 2), measure(row, "median_linf", 3), measure(row, "ssim", 2), measure(row, "used", 0),
+            measure(row, "used_50", 0), measure(row, "used_90", 0), measure(row, "seconds_per_1000", 1),
+            measure(row, "fit_seconds", 1), measure(row, "compile_seconds", 1),
         ]
         for row in attack_rows(results)
     ]  # fmt: skip
     count = attack_rows(results)[0]["num_images"] if lines else 0
-    return f"Attacks on {count} images", heads, lines
+    return f"Attacks on {number(count, 0)} images", heads, lines
 
 
 def mutation_table(results: dict) -> Table:
@@ -60,8 +60,9 @@ def mutation_table(results: dict) -> Table:
     lines = [
         [
             row["attack"], row["operator"], row["protocol"], number(row["num_mutants"], 0), number(row["num_adversarial"], 0),
-            percent(row["lcr"], 2), percent(row["normal_lcr"], 2), number(row["lcr_ratio"]), number(row["auroc"]),
-            percent(row["tpr_at_5fpr"]), percent(row["sprt_detection_rate"]), difference(row),
+            measure(row, "lcr", 2, 100), measure(row, "normal_lcr", 2, 100), measure(row, "lcr_ratio", 2),
+            measure(row, "auroc", 2), measure(row, "tpr_at_5fpr", 1, 100), measure(row, "sprt_detection_rate", 1, 100),
+            difference(row),
         ]
         for row in sorted((row for row in results["rows"] if row.get("operator")), key=lambda row: row["operator"])
     ]  # fmt: skip
@@ -69,22 +70,24 @@ def mutation_table(results: dict) -> Table:
 
 
 EXTRAS = {
-    "agreement": "substitute agrees with the target on {agreement:.1%} of these images, which the target gets right",
-    "least_agreement": "learned on {num_substitutes} in place of the target, agreeing with it on at least {least_agreement:.1%}",
+    "agreement": "substitute agrees with the target on {}% of these images, which the target gets right",
+    "least_agreement": "learned on {num_substitutes:.0f} in place of the target, agreeing with it on at least {}%",
     "fit_queries": "{fit_queries:,.0f} labels asked for while learning, none while attacking",
-    "fooling": "fooling rate {fooling:.1%} of n = {num_fooling}",
-    "collateral": "{collateral:.1%} of n = {num_collateral} other classes' labels change too",
-    "order_second": "of n = {order_num} flipped, the clean class comes second in {order_second:.1%}",
-    "order_third": "the next one third in {order_third:.1%}",
-    "order_kendall": "Kendall's tau of the other classes' order {order_kendall:.2f}",
+    "fooling": "fooling rate {}% of n = {num_fooling:.0f}",
+    "collateral": "{}% of n = {num_collateral:.0f} other classes' labels change too",
+    "order_second": "of n = {order_num:.0f} flipped, the clean class comes second in {}%",
+    "order_third": "the next one third in {}%",
+    "order_kendall": "Kendall's tau of the other classes' order {}",
 }
+"""{measure: what is said of it}, where {} is the measure, of all but the last in per cent."""
 
 
 def extras_table(results: dict) -> Table:
     """A line an attack that has more to say."""
     lines = []
     for row in attack_rows(results):
-        said = [text.format(**row) for name, text in EXTRAS.items() if row.get(name) is not None]
+        shown = {name: measure(row, name, 1, 100) for name in EXTRAS} | {"order_kendall": measure(row, "order_kendall", 2)}
+        said = [text.format(shown[name], **row) for name, text in EXTRAS.items() if row.get(name) is not None]
         lines += [[row["attack"], "; ".join(said)]] if said else []
     return "Of single attacks", ["attack", ""], lines
 
@@ -93,7 +96,7 @@ def worst_table(results: dict) -> Table:
     """A line a norm, epsilon and knowledge: the worst case over its attacks."""
     heads = ["norm", "epsilon", "knows", "withstand %", "attacks"]
     lines = [
-        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], percent(row["withstand_rate"]), ", ".join(row["attacks"])]
+        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], measure(row, "withstand_rate", 1, 100), ", ".join(row["attacks"])]
         for row in results["worst_cases"]
     ]
     return "Worst case", heads, lines
@@ -137,7 +140,7 @@ def confidence_blocks(rows: list[dict]) -> list[Block]:
         return []
     caption = (
         f"{rows[0]['attack']} asked for a lead of kappa over the true class's logit. Qualified mutants of mixed operators, M = "
-        f"{rows[0]['num_mutants']}; of n = {rows[0]['num_images']} images those that it flips by that lead."
+        f"{number(rows[0]['num_mutants'], 0)}; of n = {number(rows[0]['num_images'], 0)} images those that it flips by that lead."
     )
     return [drawn(confidence_figure(rows), "label change rate against kappa", caption)]
 
@@ -147,7 +150,7 @@ def sentences(results: dict) -> list[str]:
     found = []
     for row in results["worst_cases"]:
         if row["knowledge"] == "white box":
-            share, number_of = percent(row["withstand_rate"]), len(row["attacks"])
+            share, number_of = measure(row, "withstand_rate", 1, 100), len(row["attacks"])
             bound = f"White box, {row['norm']} {row['epsilon']:g}"
             which = f"all {number_of} attacks" if number_of > 1 else row["attacks"][0]
             found.append(f"{bound}: {share} % of the images withstand {which}.")
@@ -189,7 +192,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
                   mutation, text_columns=3)
         ] if mutation[2] else []),
         Section("Against epsilon", "", [drawn(curve_figure(results["curve_rows"]), "images that withstand, against epsilon",
-                f"Of n = {results['curve_rows'][0]['num_images']} images.")] if results["curve_rows"] else []),
+                f"Of n = {number(results['curve_rows'][0]['num_images'], 0)} images.")] if results["curve_rows"] else []),
         Section("Confidence against mutation testing", "", confidence_blocks(results["confidence_rows"])),
         Section("Images", "", grids),
     ]  # fmt: skip

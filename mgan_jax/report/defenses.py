@@ -4,14 +4,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
+from mgan_jax.report.document import Block, Section, drawn, target_line, uncertainty, write_document
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
 from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.report.pictures import show
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import checked_table
-from mgan_jax.report.tables import Table, measure, number, percent
+from mgan_jax.report.tables import Table, measure, number
 from mgan_jax.report.terminal import print_table
 
 LEAD = (
@@ -27,13 +27,16 @@ def names(results: dict) -> list[str]:
     return [one["defense"] for one in results["defenses"]]
 
 
+def cell(row: dict, name: str) -> Cell:
+    """A share of a row with its n."""
+    return Cell(row[name], measure(row, name, 1, 100), f"n = {number(row['num_images'], 0)}")
+
+
 def matrix_figure(results: dict, aware: bool) -> Any:
     """Robust accuracy, a row an attack, a column a defense; on top the clean images."""
     rows = [row for row in results["rows"] if row["aware"] == aware]
-    cells = {(row["attack"], row["defense"]): Cell(row["robust_accuracy"], percent(row["robust_accuracy"]),
-                                                   f"n = {row['num_images']}") for row in rows}  # fmt: skip
-    for one in results["defenses"]:
-        cells["clean", one["defense"]] = Cell(one["clean_accuracy"], percent(one["clean_accuracy"]), f"n = {one['num_images']}")
+    cells = {(row["attack"], row["defense"]): cell(row, "robust_accuracy") for row in rows}
+    cells |= {("clean", one["defense"]): cell(one, "clean_accuracy") for one in results["defenses"]}
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     return heatmap(cells, ["clean", *attacks], names(results), "robust accuracy, %")
 
@@ -79,11 +82,10 @@ def summary_table(results: dict) -> Table:
     lines = []
     for one in results["defenses"]:
         line = [words(one["defense"]), measure(one, "clean_accuracy", 1, 100, True), number(one["num_images"], 0)]
-        line.append(number(one["fit_seconds"], 0))
+        line.append(measure(one, "fit_seconds", 0))
         for norm, epsilon in bounds:
             for aware in (False, True):
-                cell = worst.get((one["defense"], norm, epsilon, aware))
-                line.append("–" if cell is None else percent(cell["robust_accuracy"]))
+                line.append(measure(worst.get((one["defense"], norm, epsilon, aware), {}), "robust_accuracy", 1, 100))
         lines.append(line)
     return "Defenses", heads, lines
 
@@ -106,9 +108,9 @@ def cell_table(results: dict) -> Table:
     lines = [
         [words(row["defense"]), row["attack"], KNOWS[row["aware"]], row["norm"],
          "–" if row["epsilon"] is None else f"{row['epsilon']:g}", measure(row, "robust_accuracy", 1, 100, True),
-         number(row["num_images"], 0), percent(row["success_rate"]), number(row["num_clean_correct"], 0),
-         number(row["median_l2"]), number(row["median_linf"], 3), number(row["median_l0"], 0),
-         number(row["seconds_per_1000"], 1)]
+         number(row["num_images"], 0), measure(row, "success_rate", 1, 100), number(row["num_clean_correct"], 0),
+         measure(row, "median_l2", 2), measure(row, "median_linf", 3), measure(row, "median_l0", 0),
+         measure(row, "seconds_per_1000", 1)]
         for row in results["rows"]
     ]  # fmt: skip
     return "Attacks on defenses", heads, lines
@@ -121,9 +123,10 @@ def sentences(results: dict) -> list[str]:
         if row["aware"] and row["defense"] != NONE:
             other = next((one for one in results["worst_cases"] if not one["aware"]
                           and all(one[k] == row[k] for k in ("defense", "norm", "epsilon"))), None)  # fmt: skip
-            beside = "" if other is None else f", {percent(other['robust_accuracy'])} % those that do not know it"
-            found.append(f"{words(row['defense'])}, {row['norm']} {row['epsilon']:g}: {percent(row['robust_accuracy'])} % of "
-                         f"n = {row['num_images']} withstand attacks that know it{beside}.")  # fmt: skip
+            own, less = (measure(one or {}, "robust_accuracy", 1, 100) for one in (row, other))
+            beside = "" if other is None else f", {less} % those that do not know it"
+            found.append(f"{words(row['defense'])}, {row['norm']} {row['epsilon']:g}: {own} % of "
+                         f"n = {number(row['num_images'], 0)} withstand attacks that know it{beside}.")  # fmt: skip
     for name, lines in results["checklists"].items():
         broken = [line["claim"] for line in lines if line["holds"] is False]
         if broken:
@@ -158,12 +161,13 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
     under = (
         f"Under {results['config']['masking']['attack']} made against the defended network; the checklist says what is stronger."
     )
+    given, beside = uncertainty(results)
     caption = "Unaware: attacks made against the undefended target; aware: against the defended network, and those too."
     curves = [drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon", under)]
     sections = [
         Section("Summary", "", [Block(caption, summary_table(results))]),
-        Section("Attack x defense", "", [*matrices, Block("95 % intervals of Wilson. Distances: medians over successes.",
-                cell_table(results), folded="Every cell with its interval", text_columns=4)]),
+        Section("Attack x defense", "", [*matrices, Block(f"{given} Distances: medians over successes.", cell_table(results),
+                folded=f"Every cell with its {beside}", text_columns=4)]),
         Section("Worst case", "Of untargeted attacks of one norm, bound and knowledge: an image counts where every attack fails.",
                 [Block("", worst_table(results), text_columns=4)]),
         Section("Against epsilon", "", curves if results["curve_rows"] else []),

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from mgan_jax.report.document import Block, Section, drawn, target_line, write_document
+from mgan_jax.report.document import Block, Section, drawn, target_line, uncertainty, write_document
 from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
 from mgan_jax.report.results import plain
-from mgan_jax.report.tables import Table, measure, number, percent
+from mgan_jax.report.tables import Table, measure, number, part, percent
 from mgan_jax.report.terminal import print_table
 
 LEAD = (
@@ -26,13 +26,12 @@ def matrix_figure(results: dict, field: str) -> Any:
     """A row an attack, a column a detector: AUROC or detection rate."""
     cells = {}
     for row in results["rows"]:
-        value = row[field]
-        text = number(value) if field == "auroc" else percent(value)
-        cells[row["attack"], row["detector"]] = Cell(value, text, f"n = {row['num_adversarial']}")
+        text = measure(row, field, 2) if field == "auroc" else measure(row, field, 1, 100)
+        cells[row["attack"], row["detector"]] = Cell(row[field], text, f"n = {number(row['num_adversarial'], 0)}")
     if field == "detection_rate":
         for one in results["detectors"]:
             cells["clean (false positives)", one["detector"]] = Cell(
-                one["false_positive_rate"], percent(one["false_positive_rate"]), f"n = {one['num_images']}"
+                one["false_positive_rate"], measure(one, "false_positive_rate", 1, 100), f"n = {number(one['num_images'], 0)}"
             )
     attacks = list(dict.fromkeys(row["attack"] for row in results["rows"]))
     first = ["clean (false positives)"] if field == "detection_rate" else []
@@ -67,9 +66,9 @@ def cell_table(results: dict) -> Table:
     lines = []
     for row in results["rows"]:
         line = [row["attack"], words(row["detector"]), "yes" if row["left_out"] else "", number(row["num_adversarial"], 0)]
-        line += [number(row["auroc"], 3), measure(row, "detection_rate", 1, 100, True)]
+        line += [measure(row, "auroc", 3), measure(row, "detection_rate", 1, 100, True)]
         line += [measure(row, "false_positive_rate", 1, 100, True), number(row["num_images"], 0), f"{row['threshold']:.4g}"]
-        used = [number(row[field], 1) if field in row else "" for field in ("mutants_used", "mutants_used_clean")]
+        used = [measure(row, field, 1) if field in row else "" for field in ("mutants_used", "mutants_used_clean")]
         lines.append(line + (used if asked else []))
     return "Attacks and detectors", heads, lines
 
@@ -81,8 +80,8 @@ def attack_table(results: dict) -> Table:
     heads += ["succeeds and passes the joint rule %"] if joint else []
     lines = []
     for row in results["attack_rows"]:
-        line = [row["attack"], number(row["num_images"], 0), measure(row, "success_rate", 1, 100, True), number(row["median_l2"])]
-        line += [number(row["median_linf"], 3), measure(row, "passes_all_rate", 1, 100, True)]
+        line = [row["attack"], number(row["num_images"], 0), measure(row, "success_rate", 1, 100, True)]
+        line += [measure(row, "median_l2", 2), measure(row, "median_linf", 3), measure(row, "passes_all_rate", 1, 100, True)]
         lines.append(line + ([measure(row, "passes_joint_rate", 1, 100, True)] if joint else []))
     return "Attacks", heads, lines
 
@@ -91,9 +90,9 @@ def adaptive_table(results: dict) -> Table:
     """A line a detector whose score is in the attack's loss."""
     heads = ["detector in the loss", "norm", "epsilon", "n", "fools %", "fools and passes it %", "fools and passes others %"]
     lines = [
-        [words(row["detector"]), row["norm"], f"{row['epsilon']:g}", number(row["num_images"], 0), percent(row["success_rate"]),
-         measure(row, "undetected_rate", 1, 100, True),
-         ", ".join(f"{words(name)} {percent(value)}" for name, value in row["others"].items())]
+        [words(row["detector"]), row["norm"], f"{row['epsilon']:g}", number(row["num_images"], 0),
+         measure(row, "success_rate", 1, 100), measure(row, "undetected_rate", 1, 100, True),
+         ", ".join(f"{words(name)} {part(row, 'others', name, 1, 100)}" for name in row["others"])]
         for row in results["adaptive_rows"]
     ]  # fmt: skip
     return "Attacks that know a detector", heads, lines
@@ -106,12 +105,14 @@ def sentences(results: dict) -> list[str]:
         mean = [one["detection_rate"] for one in results["rows"]
                 if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
         least = f"detects {percent(min(mean))} to {percent(max(mean))} % of attacks that do not know it; " if mean else ""
-        found.append(f"{words(row['detector'])} {least}with its score in the loss {percent(row['undetected_rate'])} % of "
-                     f"n = {row['num_images']} images fool the network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
+        passes, count = measure(row, "undetected_rate", 1, 100), number(row["num_images"], 0)
+        found.append(f"{words(row['detector'])} {least}with its score in the loss {passes} % of n = {count} images fool the "
+                     f"network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
     for row in results["attack_rows"]:
         if row["attack"].startswith("mgan") and "passes_joint_rate" in row:
-            found.append(f"{row['attack']}: {percent(row['success_rate'])} % of n = {row['num_images']} fool the network, "
-                         f"{percent(row['passes_joint_rate'])} % fool it and pass the joint rule.")  # fmt: skip
+            fool, passes = (measure(row, name, 1, 100) for name in ("success_rate", "passes_joint_rate"))
+            found.append(f"{row['attack']}: {fool} % of n = {number(row['num_images'], 0)} fool the network, {passes} % fool it "
+                         "and pass the joint rule.")  # fmt: skip
     return found
 
 
@@ -129,13 +130,14 @@ def write_detectors(path: Path, results: dict, scores: dict[str, dict[str, np.nd
         "Selective gradient descent (Bryniarski et al. 2021): the margin to fool until it fools, then the detector's score. "
         "Joint: the members whose scores have a derivative are followed, and the whole rule has to be passed."
     )
+    caption, beside = uncertainty(results)
     learned = "A detector that learns from attacks is shown, for each of these, as it is when that attack is left out."
     sections = [
         Section("Attack x detector", learned, [
             drawn(matrix_figure(results, "detection_rate"), "matrix of detection rates",
                   "Share in per cent of an attack's n successes whose score lies above the threshold.", "Detection rate, %"),
             drawn(matrix_figure(results, "auroc"), "matrix of AUROC", "Of the successes beside the same images clean.", "AUROC"),
-            Block("95 % intervals of Wilson.", cell_table(results), folded="Every cell with its interval", text_columns=3),
+            Block(caption, cell_table(results), folded=f"Every cell with its {beside}", text_columns=3),
         ]),
         Section("ROC", "Detection against false positives, logarithmic; the line is at 5 %.",
                 [drawn(roc_figure(scores, attacks), "ROC curves", "Of each attack's successes.")] if attacks else []),

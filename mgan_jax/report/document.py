@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mgan_jax.report.page import embedded, templates
 from mgan_jax.report.sanity import CAPTION, TEXT, checked_table
-from mgan_jax.report.tables import Table, number, percent
+from mgan_jax.report.tables import Table, measure, number
 
 
 class Block(NamedTuple):
@@ -47,7 +47,22 @@ def drawn(figure: Any, alt: str, caption: str, heading: str | None = None, kind:
 def target_line(results: dict) -> str:
     """The target, its accuracy and how many images that is of."""
     target = results["target"]
-    return f"target {target['name']}, {percent(target['test_accuracy'], 2)} % correct of n = {number(target['num_images'], 0)}"
+    accuracy = measure(target, "test_accuracy", 2, 100)
+    return f"target {target['name']}, {accuracy} % correct of n = {number(target['num_images'], 0)}"
+
+
+def seeds_line(results: dict) -> str:
+    """The seed, or the seeds and what is made of them."""
+    if "seeds" not in results:
+        return f"seed {results['seed']}"
+    return f"seeds {', '.join(map(str, results['seeds']))}: mean ± sample standard deviation"
+
+
+def uncertainty(results: dict) -> tuple[str, str]:
+    """What tables give beside shares, as a caption and in a word: intervals of one seed, deviations of several."""
+    if "seeds" in results:
+        return "Sample standard deviations over the seeds.", "deviation"
+    return "95 % intervals of Wilson.", "interval"
 
 
 def sanity_section(results: dict) -> list[Section]:
@@ -65,8 +80,8 @@ def write_document(
 
     Args:
       path: of the page.
-      results: with config, seed, versions, device and seconds, and a target where nothing is said of `about`; their lines of
-        `sanity`, where there are some, are the last section.
+      results: with config, seed or seeds, versions, device and seconds, and a target where nothing is said of `about`; their
+        lines of `sanity`, where there are some, are the last section.
       title, lead: heading, and what the page is about.
       says: what the numbers say, in sentences.
       sections: its parts; those without blocks are left out.
@@ -74,14 +89,22 @@ def write_document(
     """
     from mgan_jax.workdir import write
 
-    common = {"seed": results["seed"], "device": results["device"], "time": f"{results['seconds']:.0f} s", **results["versions"]}
+    seeds = results.get("seeds", [])
+    of = {"seeds": ", ".join(map(str, seeds))} if seeds else {"seed": results["seed"]}
+    common = {**of, "device": results["device"], "time": f"{results['seconds']:.0f} s", **results["versions"]}
+    pictures = f"; pictures, and curves over single images, are of seed {seeds[0]}" if seeds else ""
     text = (
         templates()
         .get_template("document.html")
         .render(
             title=title,
             lead=lead,
-            facts=[about or target_line(results), f"seed {results['seed']}", results["device"], f"{results['seconds']:.0f} s"],
+            facts=[
+                about or target_line(results),
+                seeds_line(results) + pictures,
+                results["device"],
+                f"{results['seconds']:.0f} s",
+            ],
             says=says,
             sections=[section for section in [*sections, *sanity_section(results)] if section.blocks],
             again=common,

@@ -9,7 +9,7 @@ from mgan_jax.report.document import Block, Section, drawn, write_document
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.pictures import show
 from mgan_jax.report.results import plain
-from mgan_jax.report.tables import Table, number, percent
+from mgan_jax.report.tables import Table, measure, number, percent
 from mgan_jax.report.terminal import print_table
 
 LEAD = (
@@ -21,7 +21,7 @@ LEAD = (
 
 def about(results: dict) -> str:
     """The networks and their accuracies."""
-    shares = ", ".join(f"{one['name']} {percent(one['accuracy'], 2)} %" for one in results["networks"])
+    shares = ", ".join(f"{one['name']} {measure(one, 'accuracy', 2, 100)} %" for one in results["networks"])
     return f"correct of n = {number(results['num_test_images'], 0)} test images: {shares}"
 
 
@@ -33,15 +33,20 @@ def forms(results: dict) -> dict[tuple, list[dict]]:
     return found
 
 
+def hardest(rows: list[dict]) -> dict:
+    """The row of the class of the smallest share; of equal ones the one that was found to be the hardest."""
+    return min(rows, key=lambda row: (row["share"], not row["hardest"]))
+
+
 def share_table(results: dict) -> Table:
     """A line a network, form and confidence: the share of each class."""
     classes = sorted({row["class"] for row in results["rows"]})
     lines = [
-        [network, form, percent(confidence, 0), *(percent(row["share"], 0) for row in rows),
-         str(next(row["class"] for row in rows if row["hardest"])), number(np.mean([row["steps"] for row in rows]), 1)]
+        [network, form, percent(confidence, 0), *(measure(row, "share", 0, 100) for row in rows), str(hardest(rows)["class"]),
+         number(np.mean([row["steps"] for row in rows]), 1)]
         for (network, form, confidence), rows in forms(results).items()
     ]  # fmt: skip
-    count = results["rows"][0]["num_images"]
+    count = number(results["rows"][0]["num_images"], 0)
     heads = ["network", "form", "asked %", *(f"class {label}" for label in classes), "hardest", "steps"]
     return f"Share of {count} draws of noise a class that reach the confidence, %", heads, lines
 
@@ -49,12 +54,13 @@ def share_table(results: dict) -> Table:
 def quadratic_table(results: dict) -> Table:
     """A line a goal and lambda: confidence and distance."""
     lines = [
-        ["noise" if row["noise"] else "picture", str(row["goal"]), f"{row['distance_weight']:g}", number(row["confidence"], 3),
-         "–" if row["noise"] else number(row["l2"]), "yes" if row["reached"] else "no"]
+        ["noise" if row["noise"] else "picture", str(row["goal"]), f"{row['distance_weight']:g}", measure(row, "confidence", 3),
+         "–" if row["noise"] else measure(row, "l2", 2), "yes" if row["reached"] else "no"]
         for row in results["quadratic_rows"]
     ]  # fmt: skip
     asked = results["config"]["quadratic"]["confidence"]
-    return "The quadratic cost", ["start", "goal", "lambda", "confidence", "L2", f"{asked:g} reached"], lines
+    reached = f"{asked:g} reached" + (" by every seed" if "seeds" in results else "")
+    return "The quadratic cost", ["start", "goal", "lambda", "confidence", "L2", reached], lines
 
 
 def largest(results: dict) -> dict[int, dict | None]:
@@ -71,14 +77,13 @@ def sentences(results: dict) -> list[str]:
     """What the numbers say."""
     found = []
     for (network, form, confidence), rows in forms(results).items():
-        shares = [row["share"] for row in rows]
-        hardest = next(row for row in rows if row["hardest"])
-        worst = f"hardest is class {hardest['class']} with {percent(hardest['share'])} %" if min(shares) < 1 else "in every class"
+        least, shares = hardest(rows), [row["share"] for row in rows]
+        worst = f"hardest is class {least['class']} with {measure(least, 'share', 1, 100)} %"
         reached = f"{percent(float(np.mean(shares)))} % of the noise reaches {percent(confidence, 0)} % confidence"
-        found.append(f"{network}, {form}: {reached}; {worst}.")
+        found.append(f"{network}, {form}: {reached}; {worst if min(shares) < 1 else 'in every class'}.")
     asked = results["config"]["quadratic"]["confidence"]
     said = [
-        f"{goal} ({row['confidence']:.3f} at lambda {row['distance_weight']:g}, L2 {row['l2']:.2f})"
+        f"{goal} ({measure(row, 'confidence', 3)} at lambda {row['distance_weight']:g}, L2 {measure(row, 'l2', 2)})"
         if row
         else f"{goal} (nowhere)"
         for goal, row in largest(results).items()
@@ -106,9 +111,9 @@ def quadratic_figure(results: dict, pictured: Any) -> Any:
     """The picture, then a row a goal: what each lambda makes of it; and noise read as a class."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in results["quadratic_rows"] if not row["noise"]]
+    rows = [row for row in pictured.quadratic_rows if not row["noise"]]
     goals, weights = (list(dict.fromkeys(row[name] for row in rows)) for name in ("goal", "distance_weight"))
-    noise = next(row for row in results["quadratic_rows"] if row["noise"])
+    noise = next(row for row in pictured.quadratic_rows if row["noise"])
     figure = Figure(figsize=(1.15 * (len(weights) + 1) + 0.3, 1.36 * len(goals) + 0.3), layout="constrained")
     axes = figure.subplots(len(goals), len(weights) + 1, squeeze=False)
     for axis in axes[:, 0]:

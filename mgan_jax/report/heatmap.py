@@ -43,7 +43,8 @@ def heatmap(
             ink = "white" if cell.share is not None and cell.share > 0.62 else INK
             axis.add_patch(Rectangle((j, i), 0.97, 0.95, facecolor=shade, edgecolor="white", linewidth=1.5))
             height = i + (0.40 if cell.below else 0.48)
-            axis.text(j + 0.485, height, cell.text, ha="center", va="center", fontsize=10.5, color=ink, fontweight="bold")
+            size = 10.5 if len(cell.text) < 7 else 8
+            axis.text(j + 0.485, height, cell.text, ha="center", va="center", fontsize=size, color=ink, fontweight="bold")
             axis.text(j + 0.485, i + 0.76, cell.below, ha="center", va="center", fontsize=6.5, color=ink)
     axis.set_xticks([j + 0.485 for j in range(len(columns))], [words(name).replace(" ", "\n") for name in columns], fontsize=8)
     axis.set_yticks([i + 0.48 for i in range(len(rows))], [words(name) for name in rows], fontsize=8.5)

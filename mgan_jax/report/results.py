@@ -62,8 +62,11 @@ A comparison of attacks (`configs/attacks.py`) has in a row also
 and beside the rows `worst_cases`, `curve_rows`, `step_rows`, `confidence_rows` and `sanity`. Transfer, fooling, visualize,
 defenses and detectors say in their experiments' docstrings what their rows hold.
 
-Over several seeds each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure that is
-null for some seeds is the mean over the others, whose count is `<measure>_n`. Intervals are left out, histograms are summed.
+Over several seeds (`seeds`) each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure
+that some seeds do not have is the mean over the others, whose count is `<measure>_n`. Counts become means too; a measure of
+several numbers by name, as `others`, has their deviations in `<measure>_std`. A finding, as `reached`, is true where it is for
+every seed. Intervals are left out, histograms are summed. Lines of `sanity` and `checklists` hold where they do for every seed;
+what belongs to a picture, as `fooling` of configs/visualize.py, is the first seed's.
 """
 
 import importlib.metadata
@@ -79,9 +82,12 @@ import numpy as np
 
 from mgan_jax.workdir import write
 
-IDENTITY = ("attack", "trained_on", "variant", "threat", "operator", "protocol", "rate", "per_layer",
-            "include_output", "min_accuracy_ratio", "epsilon", "norm",
-            "targeted")  # fmt: skip
+IDENTITY = ("rate", "min_accuracy_ratio", "epsilon", "num_steps", "strength", "class", "goal", "distance_weight")
+"""Numbers that tell rows apart, beside everything that is text or a boolean."""
+IDENTITY_OF = {"rows": ("confidence",), "confidence_rows": ("kappa",)}
+"""Numbers that tell the rows of one list apart and are measures in another."""
+FINDINGS = ("hardest", "reached")
+"""Booleans that are measured."""
 
 
 def plain(value: Any) -> Any:
@@ -126,26 +132,66 @@ def read_results(path: Path) -> dict:
     return results
 
 
-def joined_rows(rows: list[dict]) -> dict:
-    """One row of means of rows of the same identity; a measure that some lack is averaged over the others."""
+def measured(name: str, values: list[float], count: int) -> dict[str, float]:
+    """The mean of a measure, its deviation over several seeds, and of how many it is where some of `count` do not have it."""
+    found = {name: statistics.fmean(values)}
+    if len(values) > 1:
+        found[f"{name}_std"] = statistics.stdev(map(float, values))
+    if len(values) < count:
+        found[f"{name}_n"] = len(values)
+    return found
+
+
+def joined_row(rows: list[dict], identity: tuple[str, ...], count: int) -> dict:
+    """One row of means.
+
+    Args:
+      rows: of the same identity, of different seeds.
+      identity: fields in which they agree.
+      count: how many seeds there are.
+    """
     joined = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if row.get(name) is not None]
         if name == "seed" or re.search(r"_ci\d+$", name):
             continue
-        if name in IDENTITY or not values:
+        if name in identity or not values:
             joined[name] = values[0] if values else None
+        elif name in FINDINGS:
+            joined[name] = all(values)
         elif name == "label_histogram":
             joined[name] = np.sum(values, axis=0).tolist()
-        elif isinstance(values[0], (int, float, np.number)):
-            joined[name] = statistics.fmean(values)
-            if len(values) > 1:
-                joined[f"{name}_std"] = statistics.stdev(map(float, values))
-            if len(values) < len(rows):
-                joined[f"{name}_n"] = len(values)
+        elif isinstance(values[0], (int, float)):
+            joined |= measured(name, values, count)
+        elif is_list_of(dict, values[0]):
+            joined[name] = joined_rows(name, values)
+        elif isinstance(values[0], dict) and is_list_of((int, float, type(None)), list(values[0].values())):
+            means, keys = joined_row(values, (), count), dict.fromkeys(key for value in values for key in value)
+            joined[name] = {key: means.get(key) for key in keys}
+            joined[f"{name}_std"] = {key: means.get(f"{key}_std") for key in keys}
         else:
             joined[name] = values[0]
     return joined
+
+
+def is_list_of(kind: Any, value: Any) -> bool:
+    """Whether a value is a list of at least one of a kind, and of nothing else."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, kind) for item in value)
+
+
+def joined_rows(name: str, seeds: list[list[dict]]) -> list[dict]:
+    """The rows of several seeds, those of the same identity become one.
+
+    Args:
+      name: of the list, as in results.
+      seeds: the list of each.
+    """
+    rows = [row for one in seeds for row in one]
+    texts = {field for row in rows for field, value in row.items() if isinstance(value, (str, bool)) and field not in FINDINGS}
+    identity, found = (*IDENTITY, *IDENTITY_OF.get(name, ()), *sorted(texts)), {}
+    for row in rows:
+        found.setdefault(tuple(row.get(field) for field in identity), []).append(row)
+    return [joined_row(same, identity, len(seeds)) for same in found.values()]
 
 
 def joined_sanity(seeds: list[list[dict]]) -> list[dict]:
@@ -160,7 +206,8 @@ def mean_and_spread(results: list[dict]) -> dict:
     """Joins the results of several seeds: rows of the same identity become their mean and sample standard deviation.
 
     Args:
-      results: one a seed; all else than the seed is taken to be the same, and read from the first.
+      results: one a seed; what is neither a list of rows nor of lines that must hold is taken to be the same, and read from the
+        first.
 
     Raises:
       ValueError: there are none.
@@ -168,27 +215,16 @@ def mean_and_spread(results: list[dict]) -> dict:
     if not results:
         raise ValueError("there are no results to join")
     results = [plain(one) for one in results]
-
-    def groups(name: str) -> list[dict]:
-        found = {}
-        for one in results:
-            for row in one.get(name, ()):
-                found.setdefault(tuple(row.get(field) for field in IDENTITY), []).append(row)
-        return [joined_rows(rows) for rows in found.values()]
-
-    accuracies = [one["target"]["test_accuracy"] for one in results]
-    first = {key: value for key, value in results[0].items() if key != "seed"}
-    return {
-        **first,
-        "seeds": [one["seed"] for one in results],
-        "seconds": sum(one["seconds"] for one in results),
-        "target": {
-            **results[0]["target"],
-            "test_accuracy": statistics.fmean(accuracies),
-            "test_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
-        },
-        "rows": groups("rows"),
-        "epsilon_rows": groups("epsilon_rows"),
-        "threat_rows": groups("threat_rows"),
-        "sanity": joined_sanity([one.get("sanity", []) for one in results]),
-    }
+    lists = dict.fromkeys(name for one in results for name, value in one.items() if is_list_of(dict, value))
+    of = {name: [one.get(name, []) for one in results] for name in lists}
+    joined = {key: value for key, value in results[0].items() if key != "seed"}
+    joined |= {"seeds": [one["seed"] for one in results], "seconds": sum(one["seconds"] for one in results)}
+    joined |= {name: joined_sanity(rows) if name == "sanity" else joined_rows(name, rows) for name, rows in of.items()}
+    if "target" in joined:
+        accuracies = [one["target"]["test_accuracy"] for one in results]
+        joined["target"] = {**joined["target"], **measured("test_accuracy", accuracies, len(results))}
+    if "checklists" in joined:
+        names = dict.fromkeys(name for one in results for name in one["checklists"])
+        lines = {name: [one["checklists"].get(name, []) for one in results] for name in names}
+        joined["checklists"] = {name: joined_sanity(of) for name, of in lines.items()}
+    return joined

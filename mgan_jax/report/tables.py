@@ -35,6 +35,11 @@ def measure(row: dict, name: str, digits: int, scale: float = 1.0, intervals: bo
     return text
 
 
+def part(row: dict, name: str, key: str, digits: int, scale: float = 1.0) -> str:
+    """As `measure`, of a measure that is several numbers by name, the one of name `key`."""
+    return measure({"value": row[name][key], "value_std": row.get(f"{name}_std", {}).get(key)}, "value", digits, scale)
+
+
 def difference(row: dict) -> str:
     """SPRT's detection rate minus its false positives, in points."""
     found, false = row.get("sprt_detection_rate"), row.get("sprt_false_positive_rate")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax.report.document import Block, Section, drawn, write_document
+from mgan_jax.report.document import Block, Section, drawn, uncertainty, write_document
 from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.results import plain
-from mgan_jax.report.tables import percent
+from mgan_jax.report.tables import measure, number
 from mgan_jax.report.terminal import print_table
 from mgan_jax.report.transfer_tables import (
     UNITS,
@@ -52,19 +52,20 @@ def matrix_figure(results: dict, attack: str) -> Any:
     axis = figure.subplots()
     colours = colormaps["YlOrRd"]
 
-    def draw(place: float, row: int, share: float | None, count: int, outlined: bool = False) -> None:
+    def draw(place: float, row: int, of: dict, name: str, count: str, outlined: bool = False) -> None:
+        share, text = of[name], measure(of, name, 1, 100)
         edge = {"edgecolor": INK, "linewidth": 1.6} if outlined else {"edgecolor": "white", "linewidth": 1.5}
         shade = "#f3f4f6" if share is None else colours(0.04 + 0.82 * share)
         axis.add_patch(Rectangle((place, row), 0.97, 0.96, facecolor=shade, **edge))
         ink = "white" if share is not None and share > 0.66 else INK
-        axis.text(place + 0.485, row + 0.41, percent(share), ha="center", va="center", fontsize=11, color=ink, fontweight="bold")
-        axis.text(place + 0.485, row + 0.76, f"n = {count}", ha="center", va="center", fontsize=7, color=ink)
+        written = {"ha": "center", "va": "center", "color": ink}
+        axis.text(place + 0.485, row + 0.41, text, fontsize=11 if len(text) < 7 else 8, fontweight="bold", **written)
+        axis.text(place + 0.485, row + 0.76, f"n = {number(of[count], 0)}", fontsize=7, **written)
 
     for row, source in enumerate(networks):
-        draw(0, row, own[source]["success_rate"], own[source]["num_clean_correct"])
+        draw(0, row, own[source], "success_rate", "num_clean_correct")
         for name, place in places.items():
-            cell = cells[source, name]
-            draw(place, row, cell["transfer_rate"], cell["num_transferable"], outlined=name == source)
+            draw(place, row, cells[source, name], "transfer_rate", "num_transferable", outlined=name == source)
     heads = {"own success": 0, **places}
     axis.set_xticks([place + 0.485 for place in heads.values()], [words(name).replace(" ", "\n") for name in heads], fontsize=8.5)
     axis.set_yticks([row + 0.48 for row in range(len(networks))], [words(name) for name in networks], fontsize=9)
@@ -119,7 +120,8 @@ def write_transfer(path: Path, results: dict) -> None:
         heading, own = described(results, name), [row for row in destroyed if row["attack"] == name]
         matrices.append(drawn(matrix_figure(results, name), f"transfer matrix of {name}", cell, heading))
         curves += [drawn(destruction_figure(own), f"destruction rates of {name}", rate, heading)] if own else []
-    cells = Block("95 % intervals of Wilson.", cell_table(results), folded="Every cell with its interval", text_columns=3)
+    caption, beside = uncertainty(results)
+    cells = Block(caption, cell_table(results), folded=f"Every cell with its {beside}", text_columns=3)
     together = (
         "Of the images on which the attack succeeds and that all of these classify correctly when clean, the share that each of "
         "them misclassifies."
@@ -128,7 +130,7 @@ def write_transfer(path: Path, results: dict) -> None:
         "Of readable: only images whose clean form is still classified correctly after the transformation. Clean kept: share of "
         "the correctly classified clean images that remain so."
     )
-    rates = Block(readable, destruction_table(results), folded="Every rate with its interval", text_columns=4)
+    rates = Block(readable, destruction_table(results), folded=f"Every rate with its {beside}", text_columns=4)
     sections = [
         Section("Who fools whom", "", [*matrices, cells]),
         Section("One image, many networks", "", [Block(together, everywhere_table(results), text_columns=2)]),

@@ -25,7 +25,7 @@ def about(results: dict) -> str:
         for kind, of in zip(("networks", "learners"), kinds, strict=True)
         if of
     ]
-    return f"{', '.join(said)} correct of n = {results['destinations'][0]['num_images']}"
+    return f"{', '.join(said)} correct of n = {number(results['destinations'][0]['num_images'], 0)}"
 
 
 def described(results: dict, attack: str) -> str:
@@ -34,9 +34,9 @@ def described(results: dict, attack: str) -> str:
     return f"{attack}: {', '.join(f'{words(name)} {value}' for name, value in arguments.items())}" if arguments else attack
 
 
-def counted(cell: dict) -> str:
-    """A cell's share in per cent with its n."""
-    return f"{percent(cell['transfer_rate'])} ({cell['num_transferable']})"
+def counted(row: dict, name: str, count: str) -> str:
+    """A share of a row in per cent with its n."""
+    return f"{measure(row, name, 1, 100)} ({number(row[count], 0)})"
 
 
 def matrix_table(results: dict, attack: str) -> Table:
@@ -45,8 +45,8 @@ def matrix_table(results: dict, attack: str) -> Table:
     cells = {(row["source"], row["destination"]): row for row in results["rows"] if row["attack"] == attack}
     lines = [
         [
-            words(row["source"]), f"{percent(row['success_rate'])} ({row['num_clean_correct']})",
-            *(counted(cells[row["source"], name]) for name in names),
+            words(row["source"]), counted(row, "success_rate", "num_clean_correct"),
+            *(counted(cells[row["source"], name], "transfer_rate", "num_transferable") for name in names),
         ]
         for row in results["source_rows"] if row["attack"] == attack
     ]  # fmt: skip
@@ -83,7 +83,8 @@ def everywhere_table(results: dict) -> Table:
 def accuracy_table(results: dict) -> Table:
     """A line a destination."""
     lines = [
-        [words(one["name"]), one["kind"], percent(one["accuracy"], 2), f"{one['num_images']}"] for one in results["destinations"]
+        [words(one["name"]), one["kind"], measure(one, "accuracy", 2, 100), number(one["num_images"], 0)]
+        for one in results["destinations"]
     ]
     return "Clean images", ["destination", "kind", "accuracy %", "n"], lines
 
@@ -106,7 +107,8 @@ def destruction_table(results: dict) -> Table:
         [
             row["attack"], words(row["source"]), words(row["destination"]), words(row["transformation"]),
             f"{row['strength']:g}", measure(row, "destruction_rate", 1, 100, True), number(row["num_adversarial"], 0),
-            measure(row, "readable_rate", 1, 100, True), number(row["num_readable"], 0), percent(row["clean_kept"]),
+            measure(row, "readable_rate", 1, 100, True), number(row["num_readable"], 0),
+            measure(row, "clean_kept", 1, 100),
         ]
         for row in results["destruction_rows"]
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mgan_jax.report import results as report_results
+from mgan_jax.report.fooling import hardest
 
 
 def one(seed, **measures):
@@ -95,3 +96,107 @@ def test_what_must_hold_must_hold_for_every_seed():
         {"claim": "b", "value": 0, "holds": None},
     ]
     assert report_results.joined_sanity([[], []]) == []
+
+
+def joined(*seeds):
+    """Results of which only these lists are of interest, joined."""
+    common = {"config": {}, "versions": {}, "device": "cpu", "seconds": 1.0, "rows": []}
+    return report_results.mean_and_spread([{**common, "seed": seed, **lists} for seed, lists in enumerate(seeds)])
+
+
+def test_worst_cases_are_joined_within_their_bound_and_by_whether_the_attacker_knows():
+    case = {"norm": "linf", "epsilon": 0.3, "attacks": ["fgsm", "pgd"], "robust_accuracy_ci95": [0.0, 1.0]}
+    seeds = [
+        {"worst_cases": [{**case, "aware": aware, "robust_accuracy": share, "num_images": count} for aware, share in shares]}
+        for count, shares in ((40, ((False, 0.5), (True, 0.1))), (43, ((False, 0.7), (True, 0.4))))
+    ]
+    unaware, aware = joined(*seeds)["worst_cases"]
+    assert unaware["robust_accuracy"] == pytest.approx(0.6) and aware["robust_accuracy"] == pytest.approx(0.25)
+    assert aware["robust_accuracy_std"] == pytest.approx(0.3 / 2**0.5) and aware["num_images"] == 41.5
+    assert (unaware["aware"], aware["aware"], aware["norm"], aware["epsilon"]) == (False, True, "linf", 0.3)
+    assert aware["attacks"] == ["fgsm", "pgd"] and "robust_accuracy_ci95" not in aware
+
+
+def test_numbers_by_name_are_means_by_name():
+    row = {"detector": "joint", "norm": "linf", "epsilon": 0.3, "undetected_rate": 0.5}
+    seeds = [{"adaptive_rows": [{**row, "others": others}]} for others in ({"sprt": 0.2, "a": None}, {"sprt": 0.4, "a": 0.5})]
+    (found,) = joined(*seeds)["adaptive_rows"]
+    assert found["others"] == pytest.approx({"sprt": 0.3, "a": 0.5})
+    assert found["others_std"]["sprt"] == pytest.approx(0.2 / 2**0.5) and found["others_std"]["a"] is None
+    (alone,) = joined(*[{"adaptive_rows": [{**row, "others": {}}]}] * 2)["adaptive_rows"]
+    assert alone["others"] == {} and alone["undetected_rate_std"] == 0
+
+
+def test_a_checklist_holds_where_it_holds_for_every_seed():
+    lines = lambda value, holds: {"none": [], "squeezing": [{"claim": "a", "value": value, "holds": holds}]}  # noqa: E731
+    found = joined({"checklists": lines(1, True)}, {"checklists": lines(2, False)}, {"checklists": lines(3, True)})
+    assert found["checklists"] == {"none": [], "squeezing": [{"claim": "a", "value": 2, "holds": False}]}
+
+
+def test_curves_are_joined_point_by_point():
+    pairs = [(0.1, 10), (0.1, 40), (0.3, 40)]
+    seeds = [
+        {
+            "curve_rows": [
+                {"defense": "none", "attack": "pgd", "epsilon": epsilon, "num_steps": steps, "robust_accuracy": at + 0.2 * seed}
+                for at, (epsilon, steps) in enumerate(pairs)
+            ],
+            "confidence_rows": [{"attack": "cw", "kappa": kappa, "lcr": kappa + seed} for kappa in (0.0, 5.0)][: 2 - seed],
+            "destruction_rows": [
+                {"transformation": name, "strength": strength, "destruction_rate": 0.5 * seed}
+                for name, strength in (("blur", 0.5), ("blur", 1.0), ("rounding", 1.0))
+            ],
+        }
+        for seed in (0, 1)
+    ]
+    found = joined(*seeds)
+    assert [(row["epsilon"], row["num_steps"]) for row in found["curve_rows"]] == pairs
+    assert [row["robust_accuracy"] for row in found["curve_rows"]] == pytest.approx([0.1, 1.1, 2.1])
+    first, second = found["confidence_rows"]
+    assert (first["kappa"], first["lcr"], second["kappa"], second["lcr"]) == (0.0, 0.5, 5.0, 5.0)
+    assert second["lcr_n"] == 1 and "lcr_n" not in first and "lcr_std" not in second, "the second seed has no such row"
+    assert len(found["destruction_rows"]) == 3 and found["destruction_rows"][2]["destruction_rate"] == 0.25
+
+
+def test_what_is_given_in_one_list_is_measured_in_another():
+    tested = [{"rows": [{"attack": "mgan", "operator": "GF", "kappa": kappa}]} for kappa in (0.1, 0.3)]
+    (row,) = joined(*tested)["rows"]
+    assert row["kappa"] == pytest.approx(0.2), "of a sequential test it is what the normal images say"
+
+
+def test_images_that_mislead_are_joined_by_what_was_asked_for():
+    def seed(shares, sure, reached):
+        noise = [
+            {"network": "mlp", "form": "iterated", "confidence": confidence, "class": label, "share": share,
+             "hardest": share == min(shares)}
+            for confidence in (0.5, 0.99) for label, share in enumerate(shares)
+        ]  # fmt: skip
+        picture = {"goal": 3, "distance_weight": 0.1, "confidence": sure, "reached": reached, "noise": False, "l2": 1.0}
+        return {
+            "rows": noise,
+            "quadratic_rows": [picture, {**picture, "distance_weight": 0.0, "noise": True, "reached": True}],
+            "networks": [{"name": "mlp", "accuracy": sure}],
+        }
+
+    found = joined(seed((0.1, 0.2), 0.9, False), seed((0.7, 0.4), 1.0, True))
+    assert [(row["confidence"], row["class"], row["hardest"]) for row in found["rows"]] == [
+        (0.5, 0, False), (0.5, 1, False), (0.99, 0, False), (0.99, 1, False)
+    ]  # fmt: skip
+    assert [row["share"] for row in found["rows"]] == pytest.approx([0.4, 0.3] * 2)
+    assert hardest(found["rows"][:2])["class"] == 1, "the smallest mean share"
+    picture, noise = found["quadratic_rows"]
+    assert picture["confidence"] == pytest.approx(0.95) and picture["distance_weight"] == 0.1 and picture["goal"] == 3
+    assert picture["reached"] is False and noise["reached"] is True, "reached is what every seed reaches"
+    assert found["networks"] == [{"name": "mlp", "accuracy": pytest.approx(0.95), "accuracy_std": pytest.approx(0.1 / 2**0.5)}]
+
+
+def test_rows_within_a_row_are_joined_and_what_belongs_to_pictures_is_the_first_seeds():
+    rows = [
+        {"network": "linear", "changes": [{"layer": "image", "attack_change": change}, {"layer": "output", "attack_change": 1}],
+         "fooling": {"noise": {"confidences": [change, 0.9]}}}
+        for change in (0.2, 0.4)
+    ]  # fmt: skip
+    (found,) = joined(*({"rows": [row]} for row in rows))["rows"]
+    image, output = found["changes"]
+    assert image["layer"] == "image" and image["attack_change"] == pytest.approx(0.3) and output["attack_change_std"] == 0
+    assert found["fooling"] == rows[0]["fooling"]
