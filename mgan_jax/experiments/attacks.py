@@ -2,7 +2,6 @@
 
 import inspect
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from mgan_jax.experiments import attack_testing, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, provenance
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run, build_target, train_target
-from mgan_jax.report import results as report_results
 from mgan_jax.report.comparison import print_comparison, write_comparison
 from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
 from mgan_jax.types import Classifier, Dataset, Split, Variables
@@ -223,14 +222,9 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "confidence_rows": confidence,
         "sanity": sanity.checks(classifier, variables, test, list(own.values()), curve, steps),
     }
-    return results, material(run, classifier, variables, test, made)
-
-
-def write_seed(path: Path, results: dict, shown: Material) -> None:
-    """Results, images and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_adversarial(path / "adversarial.npz", shown)
-    write_comparison(path / "report.html", results, shown)
+    shown = material(run, classifier, variables, test, made)
+    devices.on_primary(write_adversarial, run.path / "adversarial.npz", shown)
+    return results, shown
 
 
 def run(config: Any, options: Options) -> list[dict]:
@@ -239,12 +233,4 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    done = []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            results, shown = run_seed(one)
-            devices.on_primary(write_seed, one.path, results, shown)
-            print_comparison(results)
-            print(f"report: {one.path / 'report.html'}")
-            done.append(results)
-    return done
+    return each_seed(config, options, check, run_seed, write_comparison, print_comparison)

@@ -8,12 +8,11 @@ leaves, of those that do not know the defense and of all. `curve_rows`: under at
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgan_jax import devices, engine, metrics
+from mgan_jax import engine, metrics
 from mgan_jax.checkpoint import digest
 from mgan_jax.datasets.split import class_balanced
 from mgan_jax.experiments import generating, masking, sanity
@@ -21,9 +20,9 @@ from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.defending import NONE, Defended, build_defense, defended
-from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
+from mgan_jax.experiments.options import Options, provenance, without_skipped
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run, build_target, train_target
-from mgan_jax.report import results as report_results
 from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.types import Dataset, Split
@@ -260,12 +259,6 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
     return results, material(run, test, unaware, fitted)
 
 
-def write_seed(path: Path, results: dict, shown: PurifiedMaterial) -> None:
-    """Results and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_defenses(path / "report.html", results, shown)
-
-
 def run(config: Any, options: Options) -> list[dict]:
     """Runs the experiment for each seed; options as in `experiments.options`.
 
@@ -274,12 +267,5 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    config, done = masking.without_skipped(without_skipped(config)), []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            results, shown = run_seed(one)
-            devices.on_primary(write_seed, one.path, results, shown)
-            print_defenses(results)
-            print(f"report: {one.path / 'report.html'}")
-            done.append(results)
-    return done
+    config = masking.without_skipped(without_skipped(config))
+    return each_seed(config, options, check, run_seed, write_defenses, print_defenses)

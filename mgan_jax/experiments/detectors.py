@@ -10,22 +10,20 @@ fool and pass the other detectors.
 """
 
 import time
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgan_jax import devices, engine, metrics, workdir
+from mgan_jax import engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.experiments import detecting, evading, reads, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.detecting import JOINT, Fitted
-from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
+from mgan_jax.experiments.options import Options, provenance, without_skipped
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run, build_target, train_target
-from mgan_jax.report import results as report_results
 from mgan_jax.report.detectors import print_detectors, write_detectors
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
@@ -234,24 +232,10 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     return results, successes
 
 
-def write_seed(path: Path, results: dict, scores: dict[str, dict[str, np.ndarray]]) -> None:
-    """Results and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_detectors(path / "report.html", results, scores)
-
-
 def run(config: Any, options: Options) -> list[dict]:
     """Runs the experiment for each seed; options as in `experiments.options`.
 
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    config, done = without_skipped(config), []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            results, scores = run_seed(one)
-            devices.on_primary(partial(write_seed, one.path, results, scores))
-            print_detectors(results)
-            print(f"report: {one.path / 'report.html'}")
-            done.append(results)
-    return done
+    return each_seed(without_skipped(config), options, check, run_seed, write_detectors, print_detectors)

@@ -1,25 +1,24 @@
 """Images that mislead by themselves: noise that networks are sure of, and pictures read as two classes at once."""
 
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from scipy.special import softmax
 
-from mgan_jax import devices, engine, workdir
+from mgan_jax import engine, workdir
 from mgan_jax.attacks.fooling import noise, shares
 from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, provenance
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import wilson
-from mgan_jax.report import results as report_results
 from mgan_jax.report.fooling import print_fooling, write_fooling
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
@@ -34,12 +33,14 @@ class Pictured(NamedTuple):
       picture: [H, W, C], the quadratic cost's x_target.
       quadratic: [goals, lambdas, H, W, C] its results, the surest of all starts.
       noise_read: [H, W, C] noise read as a class, lambda 0.
+      quadratic_rows: what the seed's results say of these, one a goal and lambda.
     """
 
     fooling: dict[str, np.ndarray]
     picture: np.ndarray
     quadratic: np.ndarray
     noise_read: np.ndarray
+    quadratic_rows: list[dict]
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -150,8 +151,8 @@ def stage(run: Run, name: str, reads: dict, make: Any) -> workdir.Stage:
     return workdir.stage(run.path, name, {**run.reads(), **reads}, turned)
 
 
-def run_seed(run: Run) -> tuple[dict, Pictured]:
-    """One seed; every part that is finished is read, not run again."""
+def run_seed(run: Run) -> tuple[dict, Pictured, tuple[str, ...]]:
+    """One seed: results, what is shown, and the classes' names; every part that is finished is read, not run again."""
     began, config = time.monotonic(), run.config.to_dict()
     networks = train_networks(run)
     update, rows, shown = run.start("fooling images", len(networks), "networks"), [], {}
@@ -183,13 +184,8 @@ def run_seed(run: Run) -> tuple[dict, Pictured]:
             [network for _, *network in networks.values()], test_images(run.dataset, None), shown.values()
         ),
     }
-    return results, Pictured(shown, **stored.arrays)
-
-
-def write_seed(path: Path, results: dict, pictured: Pictured, class_names: tuple[str, ...]) -> None:
-    """Results and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_fooling(path / "report.html", results, pictured, class_names)
+    pictured = Pictured(shown, **stored.arrays, quadratic_rows=stored.numbers["rows"])
+    return results, pictured, run.dataset.class_names
 
 
 def run(config: Any, options: Options) -> list[dict]:
@@ -198,12 +194,4 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    done = []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            results, pictured = run_seed(one)
-            done.append(results)
-            devices.on_primary(write_seed, one.path, results, pictured, one.dataset.class_names)
-            print_fooling(results)
-            print(f"report: {one.path / 'report.html'}")
-    return done
+    return each_seed(config, options, check, run_seed, write_fooling, print_fooling)

@@ -6,15 +6,18 @@ from mgan_jax import devices, engine
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.options import Options, opened
 from mgan_jax.experiments.training import train_target
+from mgan_jax.report.document import seeds_line
 from mgan_jax.report.events import write_events
-from mgan_jax.report.results import write_results
+from mgan_jax.report.results import measured, write_results
+from mgan_jax.report.tables import measure
 
 
 def run(config: Any, options: Options) -> list[dict]:
     """Trains the target for each seed; options as in `experiments.options`.
 
     Returns:
-      For each seed {name, seed, test_accuracy, num_images, log: [{step, loss, accuracy}]}, also written to target.json.
+      For each seed {name, seed, test_accuracy, num_images, log: [{step, loss, accuracy}]}, also written to target.json, which
+      over several seeds has the mean `test_accuracy` and `test_accuracy_std` beside these `rows`.
     """
     done = []
     with opened(config, options, check) as runs:
@@ -31,9 +34,13 @@ def run(config: Any, options: Options) -> list[dict]:
             done.append(
                 {"name": config.target.name, "seed": one.seed, "test_accuracy": accuracy, "num_images": len(labels), "log": log}
             )
-    devices.on_primary(write_results, options.path / "target.json", {"rows": done})
+    several = len(done) > 1
+    mean = measured("test_accuracy", [one["test_accuracy"] for one in done], len(done)) if several else {}
+    devices.on_primary(write_results, options.path / "target.json", {"rows": done, **mean})
     for one in done:
         for line in one["log"]:
             print(f"step {line['step']:6d}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}")
         print(f"{one['name']}, seed {one['seed']}: {100 * one['test_accuracy']:.2f} % of {one['num_images']} test images")
+    if several:
+        print(f"{seeds_line({'seeds': options.seeds})}: {measure(mean, 'test_accuracy', 2, 100)} %")
     return done

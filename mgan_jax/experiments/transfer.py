@@ -1,12 +1,11 @@
 """Transfer: whether images made against one network fool others, of other shapes, seeds and kinds, and survive the way there."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgan_jax import devices, engine, workdir
+from mgan_jax import engine, workdir
 from mgan_jax.experiments import reads, sanity
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
@@ -14,10 +13,10 @@ from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.destruction import check_transformations, destruction_rows
 from mgan_jax.experiments.learners import check_learners, fitted, flat
 from mgan_jax.experiments.networks import Networks, check_networks, train_networks
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, provenance
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import share, transfer
-from mgan_jax.report import results as report_results
 from mgan_jax.report.transfer import print_transfer, write_transfer
 from mgan_jax.types import Dataset, Split
 
@@ -121,8 +120,8 @@ def matrix_rows(test: Split, made: Made, decisions: dict[str, dict[str, np.ndarr
     return cells, own
 
 
-def run_seed(run: Run) -> dict:
-    """One seed; every part that is finished is read, not run again."""
+def run_seed(run: Run) -> tuple[dict]:
+    """One seed, whose results are all that is shown; every part that is finished is read, not run again."""
     began, config, dataset = time.monotonic(), run.config, run.dataset
     networks = train_networks(run)
     test = test_images(dataset, config.testing.num_images)
@@ -137,7 +136,7 @@ def run_seed(run: Run) -> dict:
         destroyed += destruction_rows(run, networks, test, attack, source, one.images)
         update(done)
     cells, own = matrix_rows(test, made, decisions)
-    return {
+    results = {
         **provenance(run, time.monotonic() - began),
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
@@ -150,12 +149,7 @@ def run_seed(run: Run) -> dict:
         "destruction_rows": destroyed,
         "sanity": sanity.of_images([network for _, *network in networks.values()], test, [one.images for one in made.values()]),
     }  # fmt: skip
-
-
-def write_seed(path: Path, results: dict) -> None:
-    """Results and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_transfer(path / "report.html", results)
+    return (results,)
 
 
 def run(config: Any, options: Options) -> list[dict]:
@@ -164,11 +158,4 @@ def run(config: Any, options: Options) -> list[dict]:
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    done = []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            done.append(run_seed(one))
-            devices.on_primary(write_seed, one.path, done[-1])
-            print_transfer(done[-1])
-            print(f"report: {one.path / 'report.html'}")
-    return done
+    return each_seed(config, options, check, run_seed, write_transfer, print_transfer)

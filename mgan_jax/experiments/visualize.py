@@ -1,22 +1,21 @@
 """What networks learned, in pictures, each beside what an attack does to it."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgan_jax import devices, engine
+from mgan_jax import engine
 from mgan_jax.build import build
 from mgan_jax.experiments import picturing, sanity
 from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack
 from mgan_jax.experiments.data import correct_images, test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
-from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.options import Options, provenance
+from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.classifier import first_weights
-from mgan_jax.report import results as report_results
 from mgan_jax.report.learned import Pictured
 from mgan_jax.report.visualize import print_visualize, write_visualize
 from mgan_jax.saliency import smooth_grad
@@ -66,11 +65,13 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
     layers = picturing.activation_stage(subject, shown.activations)
     maps = picturing.saliency_stage(subject, shown.saliency, run.config.smooth_grad)
     fooling = picturing.fooling_stage(subject)
+    asked = run.config.fooling.confidence
+    sure = {start: sum(value >= asked for value in of["confidences"]) for start, of in fooling.numbers.items()}
     row = {
         "network": name, "model": own.config.target.name, "seed": own.seed,
         "test_accuracy": float((decisions == run.dataset.test.labels).mean()), "num_test_images": len(decisions),
         "attack": attack, "success_rate": float(made.success.mean()), "num_images": len(test.labels),
-        "changes": layers.numbers["changes"], "fooling": fooling.numbers,
+        "changes": layers.numbers["changes"], "fooling": fooling.numbers, "sure": sure,
     }  # fmt: skip
     pairs = {"clean": test.images, "adversarial": made.images}
     answers = {kind: engine.probabilities(classifier.apply, variables, images) for kind, images in pairs.items()}
@@ -100,24 +101,10 @@ def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
     return results, shown, dataset.class_names
 
 
-def write_seed(path: Path, results: dict, shown: list[Pictured], class_names: tuple[str, ...]) -> None:
-    """Results and the page of one seed."""
-    report_results.write_results(path / "results.json", results)
-    write_visualize(path / "report.html", results, shown, class_names)
-
-
 def run(config: Any, options: Options) -> list[dict]:
     """Runs the experiment for each seed; options as in `experiments.options`.
 
     Returns:
       The results of each seed, as its results.json holds them.
     """
-    done = []
-    with opened(config, options, check) as runs:
-        for one in runs:
-            results, shown, class_names = run_seed(one)
-            devices.on_primary(write_seed, one.path, results, shown, class_names)
-            done.append(results)
-            print_visualize(results)
-            print(f"report: {one.path / 'report.html'}")
-    return done
+    return each_seed(config, options, check, run_seed, write_visualize, print_visualize)

@@ -9,7 +9,7 @@ from mgan_jax.report import learned
 from mgan_jax.report.document import Block, Section, drawn, write_document
 from mgan_jax.report.learned import Pictured
 from mgan_jax.report.results import plain
-from mgan_jax.report.tables import Table, number, percent
+from mgan_jax.report.tables import Table, measure, number, part
 from mgan_jax.report.terminal import print_table
 
 LEAD = (
@@ -20,20 +20,19 @@ LEAD = (
 
 def about(results: dict) -> str:
     """The networks and their accuracy."""
-    said = ", ".join(f"{row['network']} {percent(row['test_accuracy'], 2)} %" for row in results["rows"])
-    return f"{said} correct of n = {results['rows'][0]['num_test_images']}"
+    said = ", ".join(f"{row['network']} {measure(row, 'test_accuracy', 2, 100)} %" for row in results["rows"])
+    return f"{said} correct of n = {number(results['rows'][0]['num_test_images'], 0)}"
 
 
 def network_table(results: dict) -> Table:
     """A line a network."""
-    sure, lines = results["config"]["fooling"]["confidence"], []
+    sure, digits, lines = results["config"]["fooling"]["confidence"], 1 if "seeds" in results else 0, []
     for row in results["rows"]:
-        fooled = [sum(value >= sure for value in of["confidences"]) for of in row["fooling"].values()]
-        classes = [len(of["confidences"]) for of in row["fooling"].values()]
+        classes = {start: len(of["confidences"]) for start, of in row["fooling"].items()}
         lines.append([
-            row["network"], percent(row["test_accuracy"], 2), number(row["num_test_images"], 0), row["attack"],
-            percent(row["success_rate"]), number(row["num_images"], 0),
-            *(f"{count} of {of}" for count, of in zip(fooled, classes, strict=True)),
+            row["network"], measure(row, "test_accuracy", 2, 100), number(row["num_test_images"], 0), row["attack"],
+            measure(row, "success_rate", 1, 100), number(row["num_images"], 0),
+            *(f"{part(row, 'sure', start, digits)} of {count}" for start, count in classes.items()),
         ])  # fmt: skip
     starts = [f"classes sure at {sure:g}, from {name}" for name in results["rows"][0]["fooling"]]
     return "Networks", ["network", "accuracy %", "n", "attack", "success %", "n", *starts], lines
@@ -42,7 +41,7 @@ def network_table(results: dict) -> Table:
 def change_table(results: dict) -> Table:
     """A line a network and layer: how far its activations move."""
     lines = [
-        [row["network"], one["layer"], percent(one["attack_change"]), percent(one["noise_change"]),
+        [row["network"], one["layer"], measure(one, "attack_change", 1, 100), measure(one, "noise_change", 1, 100),
          number(one["attack_change"] / one["noise_change"]) if one["noise_change"] else "–", number(one["num_images"], 0)]
         for row in results["rows"] for one in row["changes"]
     ]  # fmt: skip
@@ -53,11 +52,12 @@ def sentences(results: dict) -> list[str]:
     """What the numbers say."""
     found = []
     for row in results["rows"]:
-        first, last = row["changes"][0], row["changes"][-1]
+        ends = row["changes"][0], row["changes"][-1]
+        images, logits = (measure(one, "attack_change", 0, 100) for one in ends)
+        noisy = " and ".join(measure(one, "noise_change", 0, 100) for one in ends)
         found.append(
-            f"{row['network']}: {row['attack']} moves the images by {percent(first['attack_change'], 0)} % of their length and "
-            f"the logits by {percent(last['attack_change'], 0)} %; noise of the same size moves them by "
-            f"{percent(first['noise_change'], 0)} and {percent(last['noise_change'], 0)} %."
+            f"{row['network']}: {row['attack']} moves the images by {images} % of their length and the logits by {logits} %; "
+            f"noise of the same size moves them by {noisy} %."
         )
     return found
 
@@ -109,8 +109,8 @@ def write_visualize(path: Path, results: dict, shown: list[Pictured], class_name
             blocks[section].append(block)
     moved = (
         "||a(x') - a(x)|| / ||a(x)|| of each layer's activations a, mean over n = "
-        f"{results['rows'][0]['num_images']} images; noise adds or subtracts, at random, the attack's greatest change to each "
-        "value."
+        f"{number(results['rows'][0]['num_images'], 0)} images; noise adds or subtracts, at random, the attack's greatest "
+        "change to each value."
     )
     sections = [
         Section("Networks", "", [Block("Success: of correctly classified images.", network_table(results))]),

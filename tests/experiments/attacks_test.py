@@ -17,6 +17,8 @@ from mgan_jax.experiments.options import Options
 from mgan_jax.experiments.sanity import violated
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.mlp import mlp
+from mgan_jax.report.comparison import write_comparison
+from mgan_jax.report.material import Material
 from mgan_jax.types import Split
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "attacks.py"
@@ -34,7 +36,7 @@ def config():
     return config
 
 
-def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys):
+def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys, several_seeds):
     run = experiment("attacks")
     assert not violated(run(config, Options(tmp_path / "run"))[0])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -55,6 +57,9 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     assert "DOES NOT HOLD" not in capsys.readouterr().out
     assert {row["attack"] for row in results["curve_rows"]} == {"fgsm", "pgd"}, "APGD's curve belongs to no chosen row"
     assert results["step_rows"] == [] and results["confidence_rows"] == []
+    material = Material(*[np.zeros(0)] * 3, (), adversarial={}, lcr={}, epsilon_rows=[], history={}, threat_model=[])
+    page = several_seeds(write_comparison, results, material)
+    assert "universal_one_class (n = 2)" in page and "±0.7% of n = 2; " in page
     stages = sorted((tmp_path / "run" / "stages").glob("attack_*"))
     written = [path.stat().st_mtime_ns for path in stages]
     config = config.copy_and_resolve_references()

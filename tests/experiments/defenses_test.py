@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import defenses, masking, options
 from mgan_jax.experiments.options import Options
-from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table
+from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table, write_defenses
+from mgan_jax.report.material import PurifiedMaterial
 
 TRAINING = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20}
 SMALL = {"classifier": {"name": "mlp", "widths": (16,)}}
@@ -104,6 +105,12 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     defenses.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+
+
+def test_several_seeds_are_means_with_deviations(made, several_seeds):
+    page = several_seeds(write_defenses, made[1], PurifiedMaterial({}, {}, np.zeros(0), ()))
+    assert "Every cell with its deviation" in page and "<!-- n = 40 -->" in page and "±" in page.split("<!-- n = 40 -->")[0]
+    assert "bit depth, linf 0.2: " in page and " % of n = 30 withstand" in page
 
 
 def changed(name, **changes):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import detecting, detectors
 from mgan_jax.experiments.options import Options
-from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences
+from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences, write_detectors
 
 DECODER = {"name": "decoder", "code_size": 10, "widths": (8,)}
 TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 50, "chunk_size": 5}
@@ -111,6 +111,14 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     detectors.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+
+
+def test_several_seeds_are_means_with_deviations(made, several_seeds):
+    _, results = made
+    scores = {one["detector"]: {part: np.arange(9.0) for part in ("clean", "fgsm", "pgd")} for one in results["detectors"]}
+    page = several_seeds(write_detectors, results, scores)
+    assert "Every cell with its deviation" in page and "<!-- n = 60 -->" in page
+    assert "of n = 20 images fool the network and pass" in page and "label change rate " in page
 
 
 @pytest.mark.parametrize(("change", "message"), [

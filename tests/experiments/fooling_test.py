@@ -4,12 +4,13 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import fooling
 from mgan_jax.experiments.options import Options
-from mgan_jax.report.fooling import largest
+from mgan_jax.report.fooling import largest, write_fooling
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "fooling.py"
 
@@ -25,7 +26,7 @@ def config():
     return config
 
 
-def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_path, capsys):
+def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_path, capsys, several_seeds):
     results = fooling.run(config, Options(tmp_path / "run"))[0]
     assert results["rows"] == json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert len(results["rows"]) == 4 * 10 and sum(row["hardest"] for row in results["rows"]) == 4
@@ -43,6 +44,10 @@ def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_pat
     assert "lambda" in (tmp_path / "run" / "report.html").read_text()
     again = fooling.run(config, Options(tmp_path / "run"))[0]
     assert again["rows"] == results["rows"] and "hardest" in capsys.readouterr().out
+    images = np.zeros((10, 8, 8, 1), np.float32)
+    shown = fooling.Pictured({"mlp": images}, images[0], images[:8].reshape(4, 2, 8, 8, 1), images[0], results["quadratic_rows"])
+    page = several_seeds(write_fooling, results, shown, tuple("0123456789"))
+    assert "0.96 reached by every seed" in page
 
 
 def test_the_largest_lambda_that_reaches_the_confidence():

@@ -12,6 +12,7 @@ from mgan_jax.experiments import learners, networks, transfer
 from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.destruction import transformed
 from mgan_jax.experiments.options import Options
+from mgan_jax.report.transfer import write_transfer
 from mgan_jax.report.transfer_tables import destruction_summary, matrix_table, sentences
 from mgan_jax.types import Split
 
@@ -69,6 +70,12 @@ def test_a_page_results_and_tables_come_of_it(made):
     for title, heads, lines in (matrix_table(results, "fgsm"), destruction_summary(results)):
         assert title and lines and all(len(line) == len(heads) for line in lines)
     assert len(sentences(results)) == 2
+
+
+def test_several_seeds_are_means_with_deviations(made, several_seeds):
+    page = several_seeds(write_transfer, made[1])
+    assert "Every cell with its deviation" in page and "Every rate with its deviation" in page
+    assert "<!-- 100.5±0.7 -->" in page, "the diagonal, 1 and 1.01"
 
 
 def test_the_same_again_reads_what_is_there(made, monkeypatch):

@@ -70,6 +70,31 @@ def test_the_same_again_reads_what_is_there(made, monkeypatch):
     assert {**again, "seconds": 0} == {**results, "seconds": 0}
 
 
+def test_two_seeds_are_joined_on_a_page_beside_theirs(tmp_path, capsys):
+    config = ConfigDict({**copy.deepcopy(CONFIG), "networks": {"linear": {"name": "linear"}}})
+    done = visualize.run(config, Options(tmp_path, seeds=(0, 1)))
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    joined = json.loads((tmp_path / "results.json").read_text())
+    assert joined["seeds"] == [0, 1] and [one["seed"] for one in done] == [0, 1]
+    (row,), rows = joined["rows"], [one["rows"][0] for one in done]
+    pairs = [(row, rows), *((of, [one["changes"][i] for one in rows]) for i, of in enumerate(row["changes"]))]
+    for mean, each in pairs:
+        for name in {"test_accuracy", "success_rate", "attack_change", "noise_change", "num_images"} & set(mean):
+            values = [one[name] for one in each]
+            assert mean[name] == pytest.approx(np.mean(values)) and mean[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+    assert rows[0]["test_accuracy"] != rows[1]["test_accuracy"]
+    for start, sure in row["sure"].items():
+        assert sure == np.mean([sum(np.array(one["fooling"][start]["confidences"]) >= 0.9) for one in rows])
+    assert row["fooling"] == rows[0]["fooling"], "what belongs to the pictures is the first seed's"
+    page = (tmp_path / "report.html").read_text()
+    assert f"linear {100 * row['test_accuracy']:.2f}±{100 * row['test_accuracy_std']:.2f} % correct of n = 447" in page
+    assert "seeds 0, 1: mean ± sample standard deviation; pictures, and curves over single images, are of seed 0" in page
+    for seed in (0, 1):
+        own = (tmp_path / f"seed_{seed}" / "report.html").read_text()
+        assert f"seed {seed} ·" in own and "±" not in own
+        assert own.count("<img") == page.count("<img")
+
+
 def test_shown_are_images_of_different_classes_first_of_all_where_the_attack_succeeds():
     labels = np.array([0, 0, 1, 1, 2])
     success = np.array([0, 1, 0, 0, 1], bool)
