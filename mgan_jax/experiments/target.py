@@ -6,7 +6,6 @@ from mgan_jax import devices, engine
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.options import Options, opened
 from mgan_jax.experiments.training import train_target
-from mgan_jax.report.document import seeds_line
 from mgan_jax.report.events import write_events
 from mgan_jax.report.results import measured, write_results
 from mgan_jax.report.tables import measure
@@ -42,5 +41,5 @@ def run(config: Any, options: Options) -> list[dict]:
             print(f"step {line['step']:6d}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}")
         print(f"{one['name']}, seed {one['seed']}: {100 * one['test_accuracy']:.2f} % of {one['num_images']} test images")
     if several:
-        print(f"{seeds_line({'seeds': options.seeds})}: {measure(mean, 'test_accuracy', 2, 100)} %")
+        print(f"{config.target.name}, seeds {', '.join(map(str, options.seeds))}: {measure(mean, 'test_accuracy', 2, 100)} %")
     return done
