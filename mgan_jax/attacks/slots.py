@@ -16,7 +16,7 @@ def take(tree: Any, index: Array) -> Any:
 
 
 def default_slots() -> int:
-    """As few as keep the hardware busy: 16 on a CPU, whose caches hold them and whose vectors they fill, 256 on others."""
+    """As few as keep the hardware busy: 16 on a CPU, whose caches hold them and whose vectors they fill; else 256, a guess."""
     return 16 if jax.default_backend() == "cpu" else 256
 
 
