@@ -33,9 +33,14 @@ def swept(attack: Callable[..., AttackResult], epsilon: float | Sequence[float])
 
     All epsilons have the same draws, so that a curve over them is not rougher than the attack.
     """
-    if np.ndim(epsilon) == 0:
-        return lambda key, *rest: attack(epsilon, key, *rest)
-    return lambda key, *rest: jax.lax.map(lambda e: attack(e, jax.random.clone(key), *rest), jnp.asarray(epsilon, jnp.float32))
+
+    def run(key, variables, images, labels, *targets, **named):
+        if np.ndim(epsilon) == 0:
+            return attack(epsilon, key, variables, images, labels, *targets, **named)
+        one = lambda e: attack(e, jax.random.clone(key), variables, images, labels, *targets, **named)  # noqa: E731
+        return jax.lax.map(one, jnp.asarray(epsilon, jnp.float32))
+
+    return run
 
 
 def direction(gradient: Array, norm: str) -> Array:

@@ -132,6 +132,17 @@ DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoatta
            "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 
+# name: (apply_fn, epsilon, norm) -> attack
+IN_L2 = {
+    "apgd": lambda f, e, norm: apgd(f, e, norm, num_steps=10),
+    "autoattack": lambda f, e, norm: autoattack(f, e, norm, num_steps=5, num_queries=20, group_size=4),
+    "bim": lambda f, e, norm: bim(f, e, norm, 5),
+    "fgsm": lambda f, e, norm: fgsm(f, e, norm),
+    "pgd": lambda f, e, norm: pgd(f, e, 5, None, norm=norm),
+    "selective_gradient_descent": lambda f, e, norm: selective_gradient_descent(f, brightness, 0.5, e, 5, 0.2, norm=norm),
+    "square": lambda f, e, norm: square(f, e, norm, num_queries=30),
+}
+
 
 @pytest.fixture(scope="module")
 def compiled(target):
@@ -209,9 +220,37 @@ def test_hostile_inputs_have_defined_results(name, target, compiled):
         result = compiled(name)(jax.random.key(2), other, images, labels)
         check(result, classifier, other, images, labels)
     if name not in UNTARGETED:
-        result = compiled(name)(jax.random.key(2), variables, images, labels, labels)
+        result = compiled(name)(jax.random.key(2), variables, images, labels, targets=labels)
         check(result, classifier, variables, images, labels, labels)
         assert not result.success.any()
+
+
+@pytest.mark.parametrize("name", IN_L2)
+def test_balls_in_l2_hold_whatever_the_inputs(name, target, images):
+    """Misclassified images and constant ones, exact 0 and 1; targets by position and by name."""
+    classifier, variables = target
+    images = jnp.concatenate([images[0][:5], jnp.zeros((1, 8, 8, 1)), jnp.ones((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), 0.5)])
+    labels = jnp.arange(8, dtype=jnp.int32)
+    attack = jax.jit(IN_L2[name](classifier.apply, 0.5, "l2"))
+    results = [attack(jax.random.key(2), variables, images, labels)]
+    check(results[0], classifier, variables, images, labels)
+    if name != "selective_gradient_descent":
+        targets = labels[::-1]
+        results += [attack(jax.random.key(2), variables, images, labels, targets)]
+        check(results[1], classifier, variables, images, labels, targets)
+        named = attack(jax.random.key(2), variables, images, labels, targets=targets)
+        np.testing.assert_array_equal(named.adversarial, results[1].adversarial)
+    for result in results:
+        assert result.l2.max() <= 0.5 + 1e-5 and result.l2.max() > 0.25
+
+
+@pytest.mark.parametrize("name", ["bim", "carlini_wagner_l2", "deepfool", "fgsm", "jsma", "square"])
+def test_compiled_or_not_it_is_the_same(name, target, compiled, images):
+    classifier, variables = target
+    runs = [
+        attack(jax.random.key(3), variables, *images) for attack in (compiled(name), MAKE[name](classifier.apply, 0.2, variables))
+    ]
+    assert (np.abs(runs[0].adversarial - runs[1].adversarial) < 1e-5).mean() > 0.98
 
 
 @pytest.mark.parametrize("name", MAKE)

@@ -87,6 +87,70 @@ def test_restarts_and_steps_only_help(digits):
     assert count(bim(classifier.apply, 1.0, num_steps=40)) == count(pgd(classifier.apply, 1.0, 40, 0.05)) > 90
 
 
+def foolbox_model(foolbox, classifier, variables):
+    return foolbox.models.JAXModel(lambda x: classifier.apply(variables, x), bounds=(0, 1), data_format="channels_last")
+
+
+STEPPING = {
+    "fgsm": (lambda f: fgsm(f, 0.1), "LinfFastGradientAttack", {"random_start": False}, 0.1),
+    "fgsm_l2": (lambda f: fgsm(f, 0.7, "l2"), "L2FastGradientAttack", {"random_start": False}, 0.7),
+    "bim": (
+        lambda f: bim(f, 0.3, num_steps=10, step_size=0.06),
+        "LinfBasicIterativeAttack",
+        {"random_start": False, "abs_stepsize": 0.06, "steps": 10},
+        0.3,
+    ),
+    "bim_l2": (
+        lambda f: bim(f, 2.0, "l2", num_steps=10, step_size=0.4),
+        "L2BasicIterativeAttack",
+        {"random_start": False, "abs_stepsize": 0.4, "steps": 10},
+        2.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_in_double_precision_they_are_foolboxs(name, digits):
+    foolbox = pytest.importorskip("foolbox")
+    make, theirs, arguments, epsilon = STEPPING[name]
+    classifier, *given = digits
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        to_double = lambda leaf: jnp.asarray(leaf, jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf  # noqa: E731
+        variables, images, labels = jax.tree.map(to_double, given)
+        ours = jax.jit(make(classifier.apply))(jax.random.key(0), variables, images, labels)
+        attack = getattr(foolbox.attacks, theirs)(**arguments)
+        _, others, fooled = attack(foolbox_model(foolbox, classifier, variables), images, labels, epsilons=epsilon)
+        assert ours.adversarial.dtype == others.dtype == jnp.float64
+        # Where no later iterate fools, an earlier one that did is ours, and theirs the last one all the same.
+        same = np.asarray(fooled) if "bim" in name else np.ones(len(labels), bool)
+        assert same.sum() > 80
+        np.testing.assert_allclose(np.asarray(ours.adversarial)[same], np.asarray(others)[same], atol=1e-12)
+        assert ours.success.sum() >= (np.asarray(fooled) & np.asarray(ours.clean_correct)).sum()
+
+
+def test_in_single_precision_fgsm_is_foolboxs_in_nearly_all_pixels(digits):
+    foolbox = pytest.importorskip("foolbox")
+    classifier, variables, images, labels = digits
+    ours = jax.jit(fgsm(classifier.apply, 0.1))(jax.random.key(0), variables, images, labels).adversarial
+    with jax.numpy_rank_promotion("allow"):
+        attack = foolbox.attacks.LinfFastGradientAttack()
+        _, others, _ = attack(foolbox_model(foolbox, classifier, variables), images, labels, epsilons=0.1)
+    assert (np.abs(ours - others) < 1e-6).mean() >= 0.995
+
+
+@pytest.mark.parametrize(("epsilon", "norm"), [(0.05, "linf"), (0.1, "linf"), (0.4, "l2")])
+def test_pgd_fools_as_many_as_foolboxs(epsilon, norm, digits):
+    foolbox = pytest.importorskip("foolbox")
+    classifier, variables, images, labels = digits
+    ours = jax.jit(pgd(classifier.apply, epsilon, 40, epsilon / 10, norm=norm))(jax.random.key(0), variables, images, labels)
+    theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm](abs_stepsize=epsilon / 10, steps=40)
+    with jax.numpy_rank_promotion("allow"):
+        _, _, fooled = theirs(foolbox_model(foolbox, classifier, variables), images, labels, epsilons=epsilon)
+    others = np.asarray(fooled) & np.asarray(ours.clean_correct)
+    assert 5 < others.sum() < 100, "a bound at which the two could differ"
+    assert -2 <= ours.success.sum() - others.sum() <= 5
+
+
 def test_truncated_steps_follow_the_gradient_where_it_is_small(two_classes, images):
     classifier, variables, weights = two_classes
     labels = jnp.zeros(8, jnp.int32)
