@@ -3,7 +3,6 @@
 python -m benchmarks.attacks --size=small|paper|large [--json=FILE] [--rows=REGEX] [--data_dir=FOLDER]
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -133,9 +132,7 @@ def foolbox_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Pe
 
 
 def art_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
-    """ART on PyTorch where it is installed; it takes the two greatest gradients and searches no pairs."""
-    if importlib.util.find_spec("art") is None:
-        return
+    """ART on PyTorch; it takes the two greatest gradients and searches no pairs."""
     import torch
     from art.attacks.evasion import SaliencyMapMethod
     from art.estimators.classification import PyTorchClassifier
