@@ -36,7 +36,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "noise_goal": 2,
         "confidence": 0.96,
         "num_starts": 10,  # random images to begin with; the surest result of each goal and lambda counts
-        "distance_weights": (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002),
+        "distance_weights": (0.5, 0.1, 0.05, 0.02, 0.01, 0.007, 0.005, 0.004, 0.003, 0.002),
         "method": "gradient_descent",
         "arguments": {"num_steps": 20 if smoke else 500},
     })  # fmt: skip

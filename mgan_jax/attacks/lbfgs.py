@@ -93,16 +93,18 @@ def lbfgs(
     num_pairs: int = 10,
     loss: Callable[[Array, Array], Array] = softmax_cross_entropy_with_integer_labels,
 ) -> Attack:
-    """Minimises c ||r||_2 + loss_f(x + r, l) subject to x + r in [0, 1], with the LARGEST c whose minimiser is still of class l.
+    """Minimises c ||r||_2 + loss_f(x + r, l) subject to x + r in [0, 1], with the LARGEST c whose minimiser still fools.
 
-    l is the target, and without `targets` the likeliest class besides the label. c is searched for each image by itself: times
-    or over 10 until one c succeeds and one does not, from then on by bisection in log c. (One reads that c is increased until
-    the attack succeeds. That cannot work: the larger c is, the smaller r; what succeeds for every small c fails for large ones.)
+    l is the target, and without `targets` the likeliest class besides the label, where any wrong class fools. c is searched for
+    each image by itself: times or over 10 until one c succeeds and one does not, from then on by bisection in log c. (One reads
+    that c is increased until the attack succeeds. That cannot work: the larger c is, the smaller r; what succeeds for every
+    small c fails for large ones.)
     Returned is the nearest image that fools the target, of all that were evaluated; where there is none, the one closest to it.
 
     The minimiser is L-BFGS with projection: pixels at a bound that the gradient presses on stay, the others move along the
     quasi-Newton direction, and are cut to [0, 1]. Each image has pairs and a line search (Armijo, backtracking by a parabola)
     of its own, and one evaluation of the batch is one trial for each image, so that none waits for another's line search.
+    Optax's L-BFGS is not used: it knows no bounds, and mapped over images every one waits for the longest line search.
 
     Memory: 2 num_pairs times the batch.
 
