@@ -1,8 +1,10 @@
 """Every config loads, is data alone, and names things that exist."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -10,6 +12,7 @@ from mgan_jax.build import factory
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments.crafting import check
 from mgan_jax.mutation import OPERATORS
+from mgan_jax.types import Dataset, Split
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 MGAN = next(path for path in CONFIGS if path.stem == "mgan")
@@ -52,6 +55,24 @@ def test_config(path, variant):
         return value is None or isinstance(value, (int, float, str, bool))
 
     assert only_data(config)
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    """{name: a dataset of these shapes}; nothing is trained on it."""
+    counts = {"train": 50000, "validation": 10000, "test": 10000}
+    parts = {name: Split(np.zeros((n, 28, 28, 1), np.float32), np.arange(n, dtype=np.int32) % 10) for name, n in counts.items()}
+    mnist = Dataset(**parts, num_classes=10, image_shape=(28, 28, 1), class_names=tuple("0123456789"))
+    return {"digits": digits(0), "mnist": mnist}
+
+
+@pytest.mark.parametrize(
+    ("path", "variant"), [pair for pair in VARIANTS if pair[1] != "smoke" and pair[0].stem != "smoke"], ids=str
+)
+def test_everything_that_a_config_names_can_be_built(path, variant, datasets):
+    _, config = load(path, variant)
+    experiment = importlib.import_module(f"mgan_jax.experiments.{config.experiment}")
+    getattr(experiment, "check", check)(config, datasets["mnist" if variant == "mnist" else "digits"])
 
 
 def test_an_unknown_variant_is_refused():

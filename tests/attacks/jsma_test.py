@@ -197,3 +197,13 @@ def test_coloured_images_are_searched_by_feature(images):
 def test_bad_arguments_are_refused_when_building(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad.values()))!s}.*choose"):
         jsma(lambda variables, images: images, **bad)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_memory_grows_with_features_and_not_with_their_pairs(shape):
+    classifier = linear(shape, 10)
+    given = jax.eval_shape(lambda: (jax.random.key(0), classifier.init(jax.random.key(0)), jnp.zeros((100, *shape))))
+    labels = jax.ShapeDtypeStruct((100,), jnp.int32)
+    attack = jax.jit(jsma(classifier.apply)).lower(*given, labels).compile()
+    features = int(np.prod(shape))
+    assert attack.memory_analysis().temp_size_in_bytes < 16 * 4 * 100 * features < 4 * features**2 * 16

@@ -127,45 +127,19 @@ def test_a_class_that_no_image_has_leaves_the_start(trained):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_not_weaker_than_art(trained):
-    art = pytest.importorskip("art.attacks.evasion")
-    from art.estimators.classification import ClassGradientsMixin, ClassifierMixin
-    from art.estimators.estimator import BaseEstimator, LossGradientsMixin
-
-    classifier, variables, data = trained
-    predict = jax.jit(lambda x: classifier.apply(variables, x))
-    slopes = jax.jit(lambda x: jax.vmap(jax.jacrev(lambda i: classifier.apply(variables, i[None])[0]))(x))
-
-    class Estimator(ClassGradientsMixin, ClassifierMixin, LossGradientsMixin, BaseEstimator):
-        estimator_params = BaseEstimator.estimator_params
-
-        def __init__(self):
-            super().__init__(model=None, clip_values=(0.0, 1.0))
-            self.nb_classes = 10
-
-        input_shape = (8, 8, 1)
-
-        def predict(self, x, batch_size=128, **rest):
-            return np.asarray(predict(np.asarray(x, np.float32)))
-
-        def class_gradient(self, x, label=None, **rest):
-            gradients = np.asarray(slopes(np.asarray(x, np.float32)))
-            return gradients if label is None else gradients[np.arange(len(x)), np.broadcast_to(label, len(x))][:, None]
-
-        def loss_gradient(self, x, y, **rest):
-            raise NotImplementedError
-
-        def fit(self, x, y, **rest):
-            raise NotImplementedError
-
+def test_not_weaker_than_art(trained, art_classifier):
+    evasion = pytest.importorskip("art.attacks.evasion")
+    _, _, data = trained
     epsilon = 0.2
     seen, labels = data.train.images[:60], data.train.labels[:60]
     random.seed(0)
-    peer = art.UniversalPerturbation(Estimator(), "deepfool", delta=0.02, max_iter=2, eps=epsilon, verbose=False)
+    peer = evasion.UniversalPerturbation(art_classifier, "deepfool", delta=0.02, max_iter=2, eps=epsilon, verbose=False)
     peer.attacker_params = {"verbose": False, "max_iter": 20}
     peer.generate(seen, np.eye(10)[labels])
     assert np.abs(peer.noise).max() <= epsilon + 1e-5
-    clean, theirs = (predict(x).argmax(-1) for x in (data.test.images, (data.test.images + peer.noise[0]).clip(0, 1)))
+    clean, theirs = (
+        art_classifier.predict(x).argmax(-1) for x in (data.test.images, (data.test.images + peer.noise[0]).clip(0, 1))
+    )
     share = metrics.fooling_rate(clean, theirs, data.test.labels)["fooling"]
     ours = rates(trained, jnp.asarray(seen), jnp.asarray(labels), epsilon=epsilon)["fooling"]
     assert share > 0.1
