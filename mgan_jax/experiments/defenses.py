@@ -154,8 +154,7 @@ def defense_rows(
         right[wide] = decide(made.images[wide]) == test.labels[wide]
         right &= correct
         seen = Split(test.images[wide], test.labels[wide])
-        same = {"robust_accuracy_same_images": float(right[narrow].mean())}
-        rows.append({**row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], right[wide]), **same})
+        rows.append(row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], right[wide]))
         kept[attack, False] = right[narrow]
         update()
     for attack, settings in config.attacks.items():
@@ -171,7 +170,7 @@ def defense_rows(
             kept[attack, True] = right
         update()
     curve = masking.curve_rows(one, name, own)
-    lines = masking.checklist(one, name, own, rows, curve)
+    lines = masking.checklist(one, name, own, kept, curve)
     clean = metrics.share(correct[wide], np.ones(len(wide), bool))
     summary = {"defense": name, "clean_accuracy": clean["rate"], "clean_accuracy_ci95": clean["ci95"], "num_images": clean["n"],
                "num_adaptive_images": len(narrow), "fit_seconds": one.seconds}  # fmt: skip
