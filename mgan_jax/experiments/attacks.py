@@ -210,6 +210,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
     swept, with_steps, with_kappas = sweeps.chosen(config, names)
     curve = sweeps.epsilon_rows(run, swept, classifier, variables, test)
+    curve = [{**row, "robust_accuracy": accuracy * row["withstand_rate"]} for row in curve]
     steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
     confidence = sweeps.confidence_rows(run, classifier, variables, test) if with_kappas else []
     results = {

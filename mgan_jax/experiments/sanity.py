@@ -8,14 +8,20 @@ import numpy as np
 import optax
 
 from mgan_jax import engine
+from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.pgd import pgd
+from mgan_jax.attacks.square import square
 from mgan_jax.experiments import crafting
 from mgan_jax.metrics import standard_error
+from mgan_jax.report.results import joined_sanity
 from mgan_jax.types import Classifier, Split, Variables
 
 SINGLE_STEP = ("fgsm",)
 ITERATED = ("bim", "pgd", "apgd", "autoattack")
 """White-box methods that a bound cannot leave behind: what unlimited ones and black-box ones are held against."""
 MAX_ZERO_GRADIENTS = 0.05
+PROBED_IMAGES, PROBED_EPSILONS, PROBED_STEPS = 100, (0.0, 0.1, 0.3, 1.0), (10, 40)
+PROBED_QUERIES = 200
 
 
 def line(claim: str, value: Any, holds: bool | None) -> dict[str, Any]:
@@ -27,6 +33,12 @@ def not_weaker(stronger: float, weaker: float, count: int) -> bool:
     """Whether a share is at least another, up to two standard errors of the difference."""
     error = np.hypot(standard_error(stronger, count), standard_error(weaker, count))
     return stronger >= weaker - 2 * error
+
+
+def not_fewer(many: np.ndarray, few: np.ndarray) -> bool:
+    """Whether at least as many of the same images [N] are true, up to two standard errors of the paired difference."""
+    difference = many.astype(float) - few
+    return difference.mean() >= -2 * difference.std() / np.sqrt(len(difference))
 
 
 def zero_gradients(classifier: Classifier, variables: Variables, test: Split) -> float:
@@ -109,6 +121,43 @@ def network_lines(networks: Sequence[tuple[Classifier, Variables]], test: Split)
     ]
 
 
+def probed(classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Lines about FGSM, PGD and Square on the first images that the network classifies correctly; none, where it has none."""
+    correct = np.flatnonzero(engine.predictions(classifier.apply, variables, test.images) == test.labels)[:PROBED_IMAGES]
+    if not len(correct):
+        return []
+    images, labels = test.images[correct], test.labels[correct]
+
+    def success(make, seed, epsilon, **arguments):
+        attack = jax.jit(make(classifier.apply, epsilon, **arguments))
+        shares = np.asarray(attack(jax.random.key(seed), variables, images, labels).success).mean(-1)
+        return [
+            {"epsilon": float(one), "success_rate": float(share), "num_images": len(labels)}
+            for one, share in zip(np.atleast_1d(epsilon), np.atleast_1d(shares), strict=True)
+        ]
+
+    few, many = (success(pgd, 0, PROBED_EPSILONS, num_steps=steps, step_size=None) for steps in PROBED_STEPS)
+    single = success(fgsm, 0, PROBED_EPSILONS)
+    curve = [{**row, "attack": name} for name, rows in (("fgsm", single), ("pgd", many)) for row in rows]
+    steps = [
+        {**next(row for row in rows if row["epsilon"] == PROBED_EPSILONS[1]), "attack": "pgd", "num_steps": count}
+        for rows, count in zip((few, many), PROBED_STEPS, strict=True)
+    ]
+    black = success(square, 1, 0.3, num_queries=PROBED_QUERIES)[0]
+    white = next(row for row in many if row["epsilon"] == 0.3)
+    common = {"norm": "linf", "epsilon": 0.3, "targeted": False}
+    rows = [
+        {**white, **common, "method": "pgd", "knowledge": "white box"},
+        {**black, **common, "method": "square", "knowledge": "scores"},
+    ]
+    return [*curve_lines(curve, steps), *knowledge_lines(rows)]
+
+
+def probe_lines(networks: Sequence[tuple[Classifier, Variables]], test: Split) -> list[dict]:
+    """What attacks of a report of their own must do, on 100 images; a line holds where it does for every network."""
+    return joined_sanity([probed(classifier, variables, test) for classifier, variables in networks])
+
+
 def image_lines(outside: int, broken: int) -> list[dict]:
     """Lines about images, from how many of their values are out of bounds and how many numbers are not finite."""
     return [
@@ -118,7 +167,7 @@ def image_lines(outside: int, broken: int) -> list[dict]:
 
 
 def of_images(networks: Sequence[tuple[Classifier, Variables]], test: Split, made: Iterable[np.ndarray]) -> list[dict]:
-    """The lines that every report has: about its networks, and about all images that were made.
+    """The lines that every report has: about its networks, what short attacks do to them, and about all images that were made.
 
     Args:
       networks: classifiers and their variables.
@@ -129,7 +178,7 @@ def of_images(networks: Sequence[tuple[Classifier, Variables]], test: Split, mad
     for images in made:
         outside += int(((images < 0) | (images > 1)).sum())
         broken += int((~np.isfinite(images)).sum())
-    return [*network_lines(networks, test), *image_lines(outside, broken)]
+    return [*network_lines(networks, test), *image_lines(outside, broken), *probe_lines(networks, test)]
 
 
 def violated(results: dict) -> list[str]:
@@ -151,11 +200,12 @@ def checks(
       classifier, variables: the target.
       test: the comparison's images.
       rows: one an attack, with norm, epsilon, knowledge, targeted, success_rate, out_of_bounds, not_finite.
-      curve, steps: as `sweeps` gives them.
+      curve, steps: as `sweeps` gives them; without a curve short attacks are made in its place.
     """
     return [
         *network_lines([(classifier, variables)], test),
         *image_lines(*(sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite"))),
-        *curve_lines(curve, steps),
-        *knowledge_lines(rows),
+        *joined_sanity(
+            [curve_lines(curve, steps) if curve else probe_lines([(classifier, variables)], test), knowledge_lines(rows)]
+        ),
     ]

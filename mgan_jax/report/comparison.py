@@ -103,17 +103,26 @@ def worst_table(results: dict) -> Table:
 
 
 def curve_figure(rows: list[dict]) -> Any:
-    """Share of images that withstand, against epsilon, a line an attack."""
+    """Robust accuracy against epsilon, a line an attack."""
     figure, (axis,) = panels(1, 1, 6.0, 3.2)
     for place, attack in enumerate(dict.fromkeys(row["attack"] for row in rows)):
         own = sorted((row for row in rows if row["attack"] == attack), key=lambda row: row["epsilon"])
-        axis.plot([row["epsilon"] for row in own], [100 * row["withstand_rate"] for row in own], marker="o", markersize=4,
+        axis.plot([row["epsilon"] for row in own], [100 * row["robust_accuracy"] for row in own], marker="o", markersize=4,
                   linewidth=1.7, color=SPARE[place % len(SPARE)], label=attack)  # fmt: skip
     axis.set_xlabel("epsilon", fontsize=9, color=INK)
-    axis.set_ylabel("images that withstand, %", fontsize=9, color=INK)
+    axis.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
     axis.set_ylim(-3, 103)
     legend_above(figure, [axis])
     return figure
+
+
+def curve_blocks(rows: list[dict]) -> list[Block]:
+    """The figure of epsilon with its caption; nothing without rows."""
+    if not rows:
+        return []
+    of = f"n = {number(rows[0]['num_images'], 0)} images, all classified correctly when clean"
+    caption = f"Test accuracy times the share that withstands of {of}."
+    return [drawn(curve_figure(rows), "robust accuracy against epsilon", caption)]
 
 
 def confidence_figure(rows: list[dict]) -> Any:
@@ -191,8 +200,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
                   "change rate as a score; SPRT: share the sequential test calls adversarial, and less its false positives.",
                   mutation, text_columns=3)
         ] if mutation[2] else []),
-        Section("Against epsilon", "", [drawn(curve_figure(results["curve_rows"]), "images that withstand, against epsilon",
-                f"Of n = {number(results['curve_rows'][0]['num_images'], 0)} images.")] if results["curve_rows"] else []),
+        Section("Against epsilon", "", curve_blocks(results["curve_rows"])),
         Section("Confidence against mutation testing", "", confidence_blocks(results["confidence_rows"])),
         Section("Images", "", grids),
     ]  # fmt: skip

@@ -59,8 +59,9 @@ A comparison of attacks (`configs/attacks.py`) has in a row also
     fooling, collateral    of a universal perturbation: labels changed among num_fooling and num_collateral images
     order_*                of a transformation network: what survives of the classes' order, of order_num flipped images
 
-and beside the rows `worst_cases`, `curve_rows`, `step_rows`, `confidence_rows` and `sanity`. Transfer, fooling, visualize,
-defenses and detectors say in their experiments' docstrings what their rows hold.
+and beside the rows `worst_cases`, `curve_rows` (robust_accuracy is test accuracy times withstand_rate), `step_rows`,
+`confidence_rows` and `sanity`. Transfer, fooling, visualize, defenses and detectors say in their experiments' docstrings what
+their rows hold.
 
 Over several seeds (`seeds`) each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure
 that some seeds do not have is the mean over the others, whose count is `<measure>_n`. Counts become means too; a measure of

@@ -4,6 +4,7 @@ import json
 import runpy
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,6 +57,8 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     assert "Sanity" in page and "http" not in page.replace("http://www.w3.org", "")
     assert "DOES NOT HOLD" not in capsys.readouterr().out
     assert {row["attack"] for row in results["curve_rows"]} == {"fgsm", "pgd"}, "APGD's curve belongs to no chosen row"
+    first = results["curve_rows"][0]
+    assert first["epsilon"] == 0 and first["robust_accuracy"] == results["target"]["test_accuracy"], "clean accuracy"
     assert results["step_rows"] == [] and results["confidence_rows"] == []
     material = Material(*[np.zeros(0)] * 3, (), adversarial={}, lcr={}, epsilon_rows=[], history={}, threat_model=[])
     page = several_seeds(write_comparison, results, material)
@@ -243,10 +246,24 @@ def test_sanity_lines_see_what_is_wrong(trained):
         "pgd: more steps (10, 40) are not weaker",
         "black box is not stronger than white box (linf 0.3)",
     }
+    chosen = sanity.checks(classifier, variables, test, [rows[1], {**rows[0], "success_rate": 0.9}], [], [])
+    assert {one["claim"]: one["holds"] for one in chosen} == dict.fromkeys(found, True), "a probe in place of a curve"
     assert not sanity.look_like_logits(np.full((4, 5), 0.2)) and sanity.look_like_logits(np.array([[3.0, -1.0]]))
+    few, many = np.arange(100) < 50, np.arange(100) < 57
+    assert sanity.not_fewer(many, few) and sanity.not_fewer(few, few) and not sanity.not_fewer(few, many)
+    assert sanity.not_fewer(few, ~few) and sanity.not_fewer(few, np.roll(many, 50)), "as many others might be chance"
+    assert sanity.not_weaker(0.5, 0.57, 100), "of other images seven points might be"
     assert sanity.not_weaker(0.49, 0.5, 1000) and not sanity.not_weaker(0.4, 0.5, 1000)
     flat = {
         **variables,
         "params": {**variables["params"], "output": {k: 0 * v for k, v in variables["params"]["output"].items()}},
+    }
+    steps_only = classifier._replace(apply=lambda v, x: jnp.round(classifier.apply(v, x) * 4) / 4)
+    networks = [(classifier, variables), (steps_only, variables)]
+    broken = {one["claim"] for one in sanity.of_images(networks, test, []) if one["holds"] is False}
+    assert broken == {
+        "gradients that are zero: at most 5%",
+        "pgd: success at epsilon 1 is 100 %",
+        "black box is not stronger than white box (linf 0.3)",
     }
     assert sanity.zero_gradients(classifier, flat, test) == 1 and sanity.zero_gradients(classifier, variables, test) < 0.05
