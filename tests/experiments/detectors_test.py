@@ -85,6 +85,8 @@ def test_what_learns_from_attacks_is_shown_without_each_of_them(made):
 def test_an_attack_that_follows_the_score_is_less_detected(made):
     _, results = made
     row = next(row for row in results["adaptive_rows"] if row["detector"] == "feature_squeezing")
+    pgd = next(row for row in results["rows"] if (row["attack"], row["detector"]) == ("pgd", "feature_squeezing"))
+    assert row["undetected_rate"] > 1 - pgd["detection_rate"], "at most this share of PGD's images passes"
     assert row["undetected_rate"] <= row["success_rate"] and row["num_images"] == 20
     assert set(row["others"]) == {"label_change_rate", "sprt", "supervised_reconstruction", "joint"}
 

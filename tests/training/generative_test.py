@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.neighbors import KNeighborsClassifier
 
 from mgan_jax.models.critic import critic
 from mgan_jax.models.decoder import decoder
@@ -130,10 +131,16 @@ def test_samples_are_classified_as_digits_with_confidence(name, trained):
     classifier, variables, data = trained
     make, epochs, batch_size = MAKE[name]
     generator = generative.fit(jax.random.key(1), make, data.train.images, epochs, batch_size)
-    samples = decoder(CODE_SIZE, (64,)).apply(generator, jax.random.normal(jax.random.key(2), (300, CODE_SIZE)))
+    made, codes = decoder(CODE_SIZE, (64,)), jax.random.normal(jax.random.key(2), (300, CODE_SIZE))
+    samples, noise = made.apply(generator, codes), made.apply(made.init(jax.random.key(3), (8, 8, 1)), codes)
     chances = jax.nn.softmax(classifier.apply(variables, samples))
     assert chances.max(-1).mean() > 0.6
     assert (np.bincount(chances.argmax(-1), minlength=10) > 0).sum() >= 8
+    # Networks are sure of noise, too: neighbours among the images judge with them.
+    neighbours = KNeighborsClassifier(3).fit(data.train.images.reshape(-1, 64), data.train.labels)
+    near, far = (neighbours.kneighbors(np.asarray(x).reshape(-1, 64))[0][:, 0].mean() for x in (samples, noise))
+    assert near < 0.6 * far
+    assert (neighbours.predict(np.asarray(samples).reshape(-1, 64)) == chances.argmax(-1)).mean() > 0.6
 
 
 @pytest.mark.parametrize(
