@@ -21,6 +21,7 @@ from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.defending import NONE, Defended, build_defense, defended
 from mgan_jax.experiments.options import Options, provenance, without_skipped
+from mgan_jax.experiments.rebuilding import rebuilt
 from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.defenses import print_defenses, write_defenses
@@ -209,11 +210,12 @@ def purified(run: Run, one: Defended, test: Split, unaware: dict[str, Attacked],
 
 
 def material(run: Run, test: Split, unaware: dict[str, Attacked], all_defended: dict[str, Defended]) -> PurifiedMaterial:
-    """What the report's pictures are made of: an image of each class, before and after each purification."""
+    """What the report's pictures are made of: an image of each class, before and after each purification or rebuilding."""
     places = np.array([np.flatnonzero(test.labels == label)[0] for label in np.unique(test.labels)])
     before = {"clean": test.images[places], **{name: unaware[name].images[places] for name in run.config.testing.pictures}}
     after = {name: purified(run, one, test, unaware, places) for name, one in all_defended.items() if one.purify is not None}
-    return PurifiedMaterial(before, after, test.labels[places], run.dataset.class_names)
+    changed = {name: images for name in all_defended if (images := rebuilt(name, all_defended))}
+    return PurifiedMaterial(before, after, changed, test.labels[places], run.dataset.class_names)
 
 
 def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:

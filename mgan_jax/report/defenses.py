@@ -4,6 +4,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mgan_jax.report.document import Block, Section, drawn, target_line, uncertainty, write_document
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
@@ -58,19 +60,23 @@ def curve_figure(rows: list[dict]) -> Any:
     return figure
 
 
-def purification_figure(material: PurifiedMaterial, defense: str) -> Any:
-    """Images of each kind above what the defense makes of them."""
+def rows_figure(lines: list[tuple[str, np.ndarray]]) -> Any:
+    """Rows of images with their names before them."""
     from matplotlib.figure import Figure
 
-    after = material.after[defense]
-    columns, lines = len(material.labels), [(kind, moved) for kind in after for moved in (False, True)]
-    figure = Figure(figsize=(1.5 + 0.85 * columns, 0.9 * len(lines)), layout="constrained")
-    axes = figure.subplots(len(lines), columns, squeeze=False)
-    for (kind, moved), line in zip(lines, axes, strict=True):
-        for axis, image in zip(line, (after if moved else material.before)[kind], strict=True):
+    figure = Figure(figsize=(1.5 + 0.85 * len(lines[0][1]), 0.9 * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), len(lines[0][1]), squeeze=False)
+    for (name, images), line in zip(lines, axes, strict=True):
+        for axis, image in zip(line, images, strict=True):
             show(axis, image)
-        line[0].set_ylabel("purified" if moved else words(kind), fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(name, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
     return figure
+
+
+def purification_figure(material: PurifiedMaterial, defense: str) -> Any:
+    """Images of each kind above what the defense makes of them."""
+    pairs = [((words(kind), material.before[kind]), ("purified", after)) for kind, after in material.after[defense].items()]
+    return rows_figure([line for pair in pairs for line in pair])
 
 
 def summary_table(results: dict) -> Table:
@@ -153,6 +159,10 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
         )
         for name in material.after
     ]
+    rebuilt = [
+        drawn(rows_figure(list(lines.items())), f"training images of {name}", "One image of each class.", words(name), "png")
+        for name, lines in material.rebuilt.items()
+    ]
     checked = []
     for name, lines in results["checklists"].items():
         if lines:
@@ -172,6 +182,7 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
                 [Block("", worst_table(results), text_columns=4)]),
         Section("Against epsilon", "", curves if results["curve_rows"] else []),
         Section("Before and after purification", "", pictures),
+        Section("What was learned from", "Training images, and what stood in their place in training.", rebuilt),
         Section("Masked gradients?", "A line in red: the adaptive attack is not the strongest, so the numbers are too good. "
                 "Comparisons allow two standard errors.", checked),
     ]  # fmt: skip

@@ -43,16 +43,18 @@ class Material(NamedTuple):
 
 
 class PurifiedMaterial(NamedTuple):
-    """Images before and after purification.
+    """Images before and after purification, and those that a defense learned from.
 
     Attributes:
       before: {"clean" or attack: images [N, H, W, C]}.
       after: {defense: {"clean" or attack: images [N, H, W, C]}}, of defenses that change images.
+      rebuilt: {defense: {what: images [num_classes, H, W, C]}}, of defenses that learn from training images that they change.
       labels: [N]; class_names: one a class.
     """
 
     before: dict[str, np.ndarray]
     after: dict[str, dict[str, np.ndarray]]
+    rebuilt: dict[str, dict[str, np.ndarray]]
     labels: np.ndarray
     class_names: tuple[str, ...]
 

@@ -101,14 +101,18 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
         assert title and lines and all(len(line) == len(heads) for line in lines)
     assert sentences(results)
     page = (path / "report.html").read_text()
-    assert page.count("<img") == 2 + 1 + 2 and "Before and after purification" in page
+    assert (
+        page.count("<img") == 2 + 1 + 2 + 2
+        and "Before and after purification" in page
+        and "training images of robust_features" in page
+    )
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     defenses.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
 
 
 def test_several_seeds_are_means_with_deviations(made, several_seeds):
-    page = several_seeds(write_defenses, made[1], PurifiedMaterial({}, {}, np.zeros(0), ()))
+    page = several_seeds(write_defenses, made[1], PurifiedMaterial({}, {}, {}, np.zeros(0), ()))
     assert "Every cell with its deviation" in page and "<!-- n = 40 -->" in page and "±" in page.split("<!-- n = 40 -->")[0]
     assert "bit depth, linf 0.2: " in page and " % of n = 30 withstand" in page
 
