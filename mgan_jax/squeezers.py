@@ -22,18 +22,30 @@ def straight_through(images: Array, changed: Array) -> Array:
     return images + jax.lax.stop_gradient(changed - images)
 
 
-def bit_depth(bits: int = 1) -> Squeeze:
+def bit_depth(bits: int = 1, slope: float | None = None) -> Squeeze:
     """Rounds every value to the nearest of 2^bits levels from 0 to 1; its derivative is 0 wherever there is one.
 
     Args:
       bits: of a value; 1, black and white, is the paper's for MNIST, 4 or 5 for colour.
+      slope: None; or k, for an attacker: the derivative is that of sigmoid(k (x n - i - 1 / 2)) / n between the levels i and
+        i + 1 of n = 2^bits - 1, so that it says which values are near to where they change.
 
     Raises:
-      ValueError: they are no whole number from 1 to 16.
+      ValueError: bits that are no whole number from 1 to 16, or a slope that is not positive and finite.
     """
     _check_whole("bits", bits, 1, 16)
     levels = 2 ** int(bits) - 1
-    return lambda images: jnp.round(images * levels) / levels
+    if slope is None:
+        return lambda images: jnp.round(images * levels) / levels
+    if not 0 < slope < float("inf"):
+        raise ValueError(f"slope is {slope}; choose a positive number, or none")
+
+    def squeeze(images: Array) -> Array:
+        scaled = images * levels
+        stair = jax.nn.sigmoid(slope * (scaled - jax.lax.stop_gradient(jnp.floor(scaled)) - 0.5)) / levels
+        return jax.lax.stop_gradient(jnp.round(scaled) / levels) + (stair - jax.lax.stop_gradient(stair))
+
+    return squeeze
 
 
 def median(size: int = 2) -> Squeeze:

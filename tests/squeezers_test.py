@@ -19,6 +19,17 @@ def test_bit_depth_by_hand():
     np.testing.assert_array_equal(bit_depth(1)(values).ravel(), [0, 0, 0, 0, 1, 1, 1])
 
 
+@pytest.mark.parametrize("bits", [1, 2])
+def test_a_slope_leaves_the_values_and_lends_the_derivative_of_a_soft_stair(bits):
+    values, levels = jnp.linspace(0.0, 1.0, 41).reshape(1, 41, 1, 1), 2**bits - 1
+    soft = bit_depth(bits, slope=8.0)
+    np.testing.assert_array_equal(soft(values), bit_depth(bits)(values))
+    given = jax.grad(lambda x: soft(x).sum())(values).ravel()
+    away = np.asarray(values).ravel() * levels % 1 - 0.5
+    np.testing.assert_allclose(given, 8 / (2 + 2 * np.cosh(8 * away)), rtol=1e-3)
+    assert given.max() > 1.9 and given.min() < 0.2, "steep between two levels, flat at one"
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_median_is_scipys(size):
     before = images()
@@ -101,6 +112,7 @@ def test_every_one_stays_within_bounds_treats_images_alone_and_leaves_constant_o
 @pytest.mark.parametrize(
     ("config", "said"),
     [({"name": "bit_depth", "bits": 0}, "bits is 0"), ({"name": "bit_depth", "bits": 1.5}, "1.5"),
+     ({"name": "bit_depth", "slope": 0.0}, "slope is 0.0"),
      ({"name": "median", "size": 0}, "size is 0"), ({"name": "median", "bits": 3}, "does not take bits"),
      ({"name": "medain"}, "choose from bit_depth"), ({"size": 3}, "None"),
      ({"name": "non_local_means", "search_window": 4}, "odd"), ({"name": "non_local_means", "strength": 0.0}, "strength is 0")],

@@ -22,8 +22,9 @@ def feature_squeezing(
       apply_fn: the network f.
       squeezers: each a squeezer, or what `squeezers.squeezer` makes one of: its name and arguments. The paper's for CIFAR-10 are
         bit depth 5, median 2 and non-local means 13-3-2; for ImageNet bit depth 5, median 2 and non-local means 11-3-4.
-      differentiable: whether the score's derivative is that of the squeezers themselves, which of bit depths is 0; else each
-        squeezer passes the derivative on as if it were the identity, so that an attack on `score` is an adaptive one.
+      differentiable: whether the score's derivative is that of the squeezers themselves, which of a bit depth without `slope` is
+        0; else each squeezer passes the derivative on as if it were the identity. Either lets an attack on `score` be an
+        adaptive one.
 
     Returns:
       A `Detector` without anything to fit, its state is empty; `score` gives [B] in [0, 2], and can be jitted and differentiated.
