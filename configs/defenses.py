@@ -128,15 +128,14 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "short_pgd": {"method": "pgd", "arguments": {**linf, "num_steps": 5, "step_size": epsilon / 4}},
         "towards": {"method": "pgd", "arguments": {"norm": "l2", "epsilon": 2.0, "num_steps": 20, "step_size": 0.25}},
     })  # fmt: skip
+    generator = {**size, "epochs": 1 if smoke else 20 if mnist else 60, "batch_size": batch, "chunk_size": 50}
+    players = {"decoder": {"name": "decoder"}, "critic": {"name": "critic"}}
     config.generators = ConfigDict({
-        "vae": {
-            "method": "vae",
-            **size,
-            "networks": {"encoder": {"name": "encoder"}, "decoder": {"name": "decoder"}},
-            "epochs": 1 if smoke else 20 if mnist else 60,
-            "batch_size": batch,
-            "chunk_size": 50,
-        },
+        "vae": {"method": "vae", **generator, "networks": {"encoder": {"name": "encoder"}, "decoder": {"name": "decoder"}}},
+        "minimax_gan": {"method": "minimax_gan", **generator, "networks": players},
+        # Five steps of the critic a batch, each with a part of it.
+        "wgan_gp": {"method": "wgan_gp", **generator, "networks": players, "arguments": {"learning_rate": 1e-3},
+                    "batch_size": 5 * batch},
     })  # fmt: skip
     inverting = ("invert_and_classify", "enhanced_invert_and_classify")
     not_inverting = ("none", *(name for name in config.defenses if name not in inverting))

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax.build import factory
 from mgan_jax.datasets.digits import digits
+from mgan_jax.experiments import defenses
 from mgan_jax.experiments.crafting import check
 from mgan_jax.mutation import OPERATORS
 from mgan_jax.types import Dataset, Split
@@ -73,6 +74,15 @@ def test_everything_that_a_config_names_can_be_built(path, variant, datasets):
     _, config = load(path, variant)
     experiment = importlib.import_module(f"mgan_jax.experiments.{config.experiment}")
     getattr(experiment, "check", check)(config, datasets["mnist" if variant == "mnist" else "digits"])
+
+
+@pytest.mark.parametrize("name", ["vae", "minimax_gan", "wgan_gp"])
+def test_defenses_that_look_for_a_code_choose_among_generators(name, datasets):
+    _, config = load(MGAN.with_name("defenses.py"), "mnist")
+    config.rows = ("invert_and_classify",)
+    config.defenses.invert_and_classify.generator = name
+    defenses.check(config, datasets["mnist"])
+    assert name != "wgan_gp" or config.generators.wgan_gp.batch_size % 5 == 0, "critic_steps"
 
 
 def test_an_unknown_variant_is_refused():
