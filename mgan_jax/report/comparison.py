@@ -32,7 +32,8 @@ def attack_rows(results: dict) -> list[dict]:
 def named(row: dict) -> str:
     """An attack's name, with what it aims at; of how many images, where they are not all."""
     of = f" (n = {number(row['num_images'], 0)})" if row["some_classes"] else ""
-    return row["attack"] + (" (targeted)" if row["targeted"] else "") + of
+    aimed = row["targeted"] and not row["attack"].endswith("_targeted")
+    return row["attack"] + (" (targeted)" if aimed else "") + of
 
 
 def success_table(results: dict) -> Table:

@@ -3,8 +3,9 @@
     {config, seed | seeds, versions, device, seconds, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows,
      threat_rows}
 
-`seconds` is the wall time of the starts that ended, over all seeds; that of a killed one is lost. Names are sorted, so that
-two files compare line by line. A row holds, where they apply (rates are shares in [0, 1]; null: there is no such number):
+`seconds` is the wall time over all seeds: of configs/mgan.py that of all starts that ended, elsewhere that of the last start,
+which reads what is there. Names are sorted, so that two files compare line by line. A row holds, where they apply (rates are
+shares in [0, 1]; null: there is no such number):
 
     attack                 "clean", "advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants", ...
     trained_on             operators a generator was trained on: "all", or an abbreviation
