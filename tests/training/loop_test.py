@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from mgan_jax.attacks.advgan import advgan
+from mgan_jax.attacks.mgan import mgan
 from mgan_jax.datasets.digits import digits
 from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.models.mlp import mlp
+from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
+from mgan_jax.mutation.neuron_switch import neuron_switch
 from mgan_jax.training import gan, loop, target
 
 
@@ -18,22 +21,30 @@ def trained_steps(start, until, state, history, chunk):
     return loop.run(chunk, progress, jax.random.key(0), 0, 1000, 50, until, 5)
 
 
-@pytest.mark.parametrize("kind", ["target", "gan"])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind):
+def small_training(kind):
+    """A training of 20 steps on the digits: its train step, a function that makes a fresh state, and the data."""
     data = digits(0)
     classifier = mlp((8, 8, 1), 10, (16,))
     transform = target.optimizer(1e-3, 20)
     variables = classifier.init(jax.random.key(1))
     if kind == "target":
         fresh = lambda: target.init_state(jax.random.key(1), classifier, transform)  # noqa: E731
-        step = target.make_train_step(classifier, transform, max_shift=1)
-    else:
-        attack = advgan(classifier.apply, generator(widths=(4, 8), num_residual_blocks=1), discriminator((4,)))
-        transform = gan.optimizer(1e-3, 20)
-        fresh = lambda: gan.init_state(jax.random.key(1), attack, (8, 8, 1), transform)  # noqa: E731
-        step = gan.make_train_step(attack, variables, transform)
+        return target.make_train_step(classifier, transform, max_shift=1), fresh, data.train
+    networks = generator(widths=(4, 8), num_residual_blocks=1), discriminator((4,))
+    operators = [gaussian_fuzzing(rate=0.1), neuron_switch(rate=0.5)]
+    attack = (
+        advgan(classifier.apply, *networks) if kind == "advgan" else mgan(classifier.apply, *networks, operators, num_mutants=2)
+    )
+    transform = gan.optimizer(1e-3, 20)
+    fresh = lambda: gan.init_state(jax.random.key(1), attack, (8, 8, 1), transform)  # noqa: E731
+    return gan.make_train_step(attack, variables, transform), fresh, data.train
+
+
+@pytest.mark.parametrize("kind", ["target", "advgan"])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind):
+    step, fresh, data = small_training(kind)
     with jax.debug_key_reuse(False):
-        chunk = loop.make_chunk(step, data.train)
+        chunk = loop.make_chunk(step, data)
         whole = trained_steps(0, 20, fresh(), {}, chunk)
         half = trained_steps(0, 10, fresh(), {}, chunk)
         kept = jax.tree.map(np.asarray, half.state)
@@ -41,6 +52,31 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind):
     jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     jax.tree.map(np.testing.assert_array_equal, whole.history, resumed.history)
     assert len(whole.history["loss"]) == 20
+
+
+@pytest.mark.parametrize("kind", ["target", "advgan", "mgan"])
+def test_a_step_is_traced_for_the_first_chunk_alone_and_asks_the_host_for_nothing(kind):
+    step, fresh, data = small_training(kind)
+    data, traces = tuple(array[:100] for array in data), []
+
+    def counted(*arguments):
+        traces.append(None)
+        return step(*arguments)
+
+    with jax.debug_key_reuse(False):
+        chunk = loop.make_chunk(counted, data)
+        run = lambda start, until, state: loop.run(  # noqa: E731
+            chunk, loop.Progress(state, start, {}), jax.random.key(0), 0, 100, 20, until, 4
+        )
+        first = run(0, 4, fresh())
+        compiled = len(traces)
+        later = run(4, 20, first.state)  # of five steps an epoch, so that chunks lie across them
+        assert later.step == 20 and len(traces) == compiled > 0
+        arguments = later.state, jax.random.key(0), jnp.arange(20, 24), jnp.zeros((4, 20), jnp.int32)
+        program = str(jax.make_jaxpr(chunk)(*arguments))
+        with jax.transfer_guard("disallow"):
+            jax.block_until_ready(chunk(*arguments))
+    assert "scan" in program and not any(name in program for name in ("callback", "infeed", "outfeed"))
 
 
 def test_an_epoch_visits_every_image_once_and_epochs_differ():
