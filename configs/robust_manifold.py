@@ -1,11 +1,12 @@
 """Invert and classify, plain and enhanced, on the network it was made for: the tables of the robust manifold defense.
 
-    python main.py --config=configs/robust_manifold.py:mnist --data_dir=FOLDER                         an mlp of about 97 %
-    python main.py --config=configs/robust_manifold.py:mnist --data_dir=FOLDER --config.target.name=lenet
-    python main.py --config=configs/robust_manifold.py                                                scikit-learn's digits
+    python main.py --config=configs/robust_manifold.py:mnist --data_dir=FOLDER              an mlp of about 97 %
+    python main.py --config=configs/robust_manifold.py:mnist_lenet --data_dir=FOLDER        a lenet
+    python main.py --config=configs/robust_manifold.py                                      scikit-learn's digits, an mlp
 
 Jalal et al. 2017 (arXiv:1712.09196), Samangouei et al. 2018 (arXiv:1805.06605). Fields as in configs/defenses.py. Attacks that
-know the defense are made by straight-through gradients and in the latent space of the generator. Variants: digits, mnist, smoke.
+know the defense are made by straight-through gradients and in the latent space of the generator. Variants: digits, mnist, smoke,
+and each with _lenet.
 """
 
 import runpy
@@ -21,14 +22,17 @@ def row(arguments: dict, knowledge: str = WHITE, **more) -> dict:
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
+    network = "lenet" if variant.endswith("_lenet") else "mlp"
+    variant = variant.removesuffix("_lenet")
     config = runpy.run_path(Path(__file__).with_name("defenses.py"))["get_config"](variant)
     attacks = runpy.run_path(Path(__file__).with_name("attacks.py"))["get_config"](variant)
     mnist, smoke = variant == "mnist", variant == "smoke"
-    config.target.name = "mlp"
-    # Small steps along the sign of its gradient ruin this network; see models.mlp.
-    config.target.model = ConfigDict({"widths": (512, 256) if mnist else (64,), "initial_scale": 10.0})
-    config.target.max_shift = 0
-    config.target.epochs = 4 if mnist else 1 if smoke else 40
+    if network == "mlp":
+        config.target.name = "mlp"
+        # Small steps along the sign of its gradient ruin this network; see models.mlp.
+        config.target.model = ConfigDict({"widths": (512, 256) if mnist else (64,), "initial_scale": 10.0})
+        config.target.max_shift = 0
+        config.target.epochs = 4 if mnist else 1 if smoke else 40
     config.generators.vae.epochs = 10 if mnist else 1 if smoke else 60
     config.generators.vae.batch_size = 100 if mnist else 50
     config.epsilon = 0.2

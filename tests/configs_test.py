@@ -21,6 +21,7 @@ WITH_VARIANTS = ("attacks", "defenses", "detectors", "fooling", "mgan", "robust_
 VARIANTS = [
     *((path, None) for path in CONFIGS),
     *((path, variant) for path in CONFIGS if path.stem in WITH_VARIANTS for variant in ("digits", "mnist", "smoke")),
+    *((MGAN.with_name("robust_manifold.py"), variant) for variant in ("digits_lenet", "mnist_lenet", "smoke_lenet")),
 ]
 
 
@@ -67,13 +68,11 @@ def datasets():
     return {"digits": digits(0), "mnist": mnist}
 
 
-@pytest.mark.parametrize(
-    ("path", "variant"), [pair for pair in VARIANTS if pair[1] != "smoke" and pair[0].stem != "smoke"], ids=str
-)
+@pytest.mark.parametrize(("path", "variant"), [pair for pair in VARIANTS if "smoke" not in (pair[1] or pair[0].stem)], ids=str)
 def test_everything_that_a_config_names_can_be_built(path, variant, datasets):
     _, config = load(path, variant)
     experiment = importlib.import_module(f"mgan_jax.experiments.{config.experiment}")
-    getattr(experiment, "check", check)(config, datasets["mnist" if variant == "mnist" else "digits"])
+    getattr(experiment, "check", check)(config, datasets["mnist" if "mnist" in (variant or "") else "digits"])
 
 
 @pytest.mark.parametrize("name", ["vae", "minimax_gan", "wgan_gp"])
