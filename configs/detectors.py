@@ -8,7 +8,9 @@ A detector is `name: {arguments}`; `method`, where the name is not the detector'
 `training`, of what it learns; `fit_images`, how many clean images it gets; `fit_on`, "validation" for what judges mutants;
 `operator` and `rate`, where it evaluates mutants; `learned_from`, attacks that it learns from, each of which it is then tested
 without; `threshold`, where it has one of its own. `joint` names the detectors that are one rule together. An attack is as in
-configs/attacks.py. `undetected`: weights of the joint rule in MGAN's loss, a training each. Variants: digits, mnist, smoke.
+configs/attacks.py. `adaptive`: attacks that know a detector; in place of one that counts votes they follow L_mutate of
+`num_mutants` mutants of their own. `undetected`: weights of the joint rule in MGAN's loss, a training each. Variants: digits,
+mnist, smoke.
 """
 
 import runpy
@@ -60,7 +62,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     }, sort_keys=False)  # fmt: skip
     config.joint = ("label_change_rate", "feature_squeezing", "kernel_density", "autoencoder", "reconstruction")
     config.adaptive = ConfigDict({
-        "detectors": (*(name for name in config.detectors if name not in ("label_change_rate", "sprt")), "joint"),
+        "detectors": (*(name for name in config.detectors if name != "sprt"), "joint"),
+        "num_mutants": 4 if smoke else 16,
         "arguments": {"epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": 0.01, "num_restarts": 1},
         "num_images": 200 if mnist else 10 if smoke else 100,
         "batch_size": 100,

@@ -10,20 +10,21 @@ from mgan_jax.types import Array, GenerativeAttack, GeneratorStep, Variables
 def undetected(
     attack: GenerativeAttack, excess: Callable[[Variables, Array], Array], weight: float = 1.0, margin: float = 0.1
 ) -> GenerativeAttack:
-    """Adds weight * mean max(0, excess(x') + margin) to the generator's loss of AdvGAN or MGAN.
+    """Adds weight * mean over x' of sum_d max(0, excess_d(x') + margin) to the generator's loss of AdvGAN or MGAN.
 
-    The hinge leaves images alone that pass by the margin already, so that detectors cost success and distance only where they see
-    something (the loss of a detector in Carlini and Wagner 2017, arXiv:1705.07263, for a generator in place of an image).
+    The hinge leaves images alone that pass a detector by the margin already, so that it costs success and distance only where it
+    sees something (the loss of a detector in Carlini and Wagner 2017, arXiv:1705.07263, for a generator in place of an image).
+    Each detector has one of its own: the largest excess alone would teach a batch about one detector at a time.
 
     Args:
       attack: AdvGAN or MGAN.
-      excess: `(variables, images [B, H, W, C]) -> [B]`, by how much a detector's score exceeds its threshold, differentiable; of
-        several detectors the largest, in units that make them comparable. The detector's state is bound to it.
+      excess: `(variables, images [B, H, W, C]) -> [D, B]`, by how much the score of each of D detectors exceeds its threshold,
+        differentiable, in units that make them comparable. The detectors' state is bound to it.
       weight: of the term.
       margin: below the threshold, in units of `excess`, since unseen images score higher than those learned from.
 
     Returns:
-      A `GenerativeAttack` whose metrics add `detected`, the share of images that do not pass.
+      A `GenerativeAttack` whose metrics add `detected`, the share of images that some detector does not let pass.
 
     Raises:
       ValueError: a weight that is not positive, or a negative margin.
@@ -34,7 +35,7 @@ def undetected(
     def generator_loss(generator, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = attack.generator_loss(generator, state, key, step, variables, images, labels)
         above = excess(variables, done.adversarial)
-        total = loss + weight * jnp.maximum(above + margin, 0.0).mean()
-        return total, done._replace(metrics={**done.metrics, "loss": total, "detected": (above > 0).mean()})
+        total = loss + weight * jnp.maximum(above + margin, 0.0).sum(0).mean()
+        return total, done._replace(metrics={**done.metrics, "loss": total, "detected": (above > 0).any(0).mean()})
 
     return attack._replace(generator_loss=generator_loss)

@@ -1,6 +1,6 @@
 """Several detectors as one, their scores made comparable on clean images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,20 @@ def rank(clean: dict[str, Array], scores: Array) -> Array:
     return within + jnp.maximum(scores - clean["values"][-1], 0.0) / clean["spread"]
 
 
+def ranks(detectors: Mapping[str, Detector]) -> Callable[[Variables, dict[str, Any], Array], Array]:
+    """`ranks(variables, state, images) -> [D, B]`, each detector's rank of each image, by the state of their `combined`."""
+
+    def of_each(variables: Variables, state: dict[str, Any], images: Array) -> Array:
+        return jnp.stack(
+            [
+                rank(state[name]["clean"], detector.score(variables, state[name]["state"], images))
+                for name, detector in detectors.items()
+            ]
+        )
+
+    return of_each
+
+
 def combined(detectors: Mapping[str, Detector], calibration: float = 0.5, batch_size: int = 500) -> Detector:
     """max over detectors of the rank of an image's score among those of clean images.
 
@@ -87,11 +101,5 @@ def combined(detectors: Mapping[str, Detector], calibration: float = 0.5, batch_
 
         return {name: one(detector, key) for (name, detector), key in zip(detectors.items(), keys, strict=True)}
 
-    def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
-        found = [
-            rank(state[name]["clean"], detector.score(variables, state[name]["state"], images))
-            for name, detector in detectors.items()
-        ]
-        return jnp.stack(found).max(0)
-
-    return Detector(fit, score)
+    of_each = ranks(detectors)
+    return Detector(fit, lambda variables, state, images: of_each(variables, state, images).max(0))

@@ -59,17 +59,11 @@ def check(config: Any, dataset: Dataset) -> None:
                 f"config.detectors.{name} is fitted on {fitted} validation images and thresholds are taken on "
                 f"{testing.num_validation_images} others; there are {number}"
             )
-    hosted = [name for name in config.adaptive.detectors if method_of(config, name) in detecting.ON_HOST]
-    if hosted:
-        raise ValueError(f"config.adaptive.detectors names {hosted[0]!r}, whose score has no derivative; leave it out")
+    if config.adaptive.num_mutants < 1:
+        raise ValueError(f"config.adaptive.num_mutants is {config.adaptive.num_mutants}; an attacker needs at least one")
     selective_gradient_descent(classifier.apply, lambda v, x: x, **config.adaptive.arguments)
     if config.undetected.weights and "mgan" not in config.attacks:
         raise ValueError("config.undetected trains mgan with detectors in its loss; name mgan among the attacks, or no weights")
-
-
-def method_of(config: Any, name: str) -> str:
-    """The method of a detector's section."""
-    return config.detectors.get(name, {}).get("method", name)
 
 
 def form(name: str, attack: str, fitted: dict[str, Fitted]) -> str:
@@ -154,7 +148,7 @@ def attacks_made(
     for name in config.attacks:
         made[name] = attacked(run, name, classifier, variables, test)
         update(len(made))
-    for weight in config.undetected.weights if evading.followed(run, fitted) is not None else ():
+    for weight in config.undetected.weights if evading.differentiable_members(run, fitted) else ():
         name = f"{evading.UNDETECTED}_{weight:g}"
         made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
         own = {"weight": weight, "margin": config.undetected.margin, "joint": read["detectors"][JOINT]}

@@ -1,5 +1,6 @@
 """Attacks that know the detectors: on images, and a generator with detectors in its loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,25 +10,65 @@ from mgan_jax import metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.undetected import undetected
 from mgan_jax.checkpoint import digest
-from mgan_jax.detectors.combined import combined
+from mgan_jax.detectors.combined import clean_ranks, combined, ranks, threshold
+from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.experiments import crafting, detecting, reads
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
 from mgan_jax.experiments.detecting import JOINT, Fitted
 from mgan_jax.experiments.streams import stream_key
-from mgan_jax.experiments.training import Run, train_generator
-from mgan_jax.types import Classifier, Split, Variables
+from mgan_jax.experiments.training import Run, build_mutation, train_generator
+from mgan_jax.losses import disagreement
+from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Split, Variables
 
 UNDETECTED = "mgan_undetected"
 
 
-def followed(run: Run, fitted: dict[str, Fitted]) -> Fitted | None:
-    """The joint rule of those members whose score has a derivative, at the joint rule's own threshold: what an attack follows."""
-    members = {name: fitted[name] for name in run.config.joint if name in fitted and fitted[name].differentiable}
-    if JOINT not in fitted or not members:
-        return None
-    detector = combined({name: one.detector for name, one in members.items()})
-    state = {name: fitted[JOINT].state[name] for name in members}
-    return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
+def mutant_loss(apply_fn: ApplyFn) -> Callable[[Variables, Variables, Array], Array]:
+    """`score(variables, mutants, images) -> [B]`: the mean of L_mutate over a tree of mutants, differentiable."""
+
+    def score(variables: Variables, mutants: Variables, images: Array) -> Array:
+        decisions = jax.lax.stop_gradient(apply_fn(variables, images).argmax(-1))
+        return jax.lax.map(lambda mutant: disagreement(apply_fn(mutant, images), decisions), mutants).mean(0)
+
+    return score
+
+
+def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables) -> Fitted:
+    """What an attack follows in place of a detector that counts mutants' votes: L_mutate, of mutants of the attacker's own.
+
+    The attacker knows the operator, the rate and the filter, not the detector's mutants. Calibrated as the detector is, on the
+    same clean images.
+    """
+    settings, number = run.config.detectors[name], run.config.adaptive.num_mutants
+    mutate = build_mutation(run.config, settings.operator, settings.rate)
+    least = {key: value for key, value in settings.arguments.items() if key == "min_accuracy_ratio"}
+    images, labels = (array[: run.config.testing.num_fit_images] for array in run.dataset.train)
+    fit = label_change_rate(classifier, mutate, number, **least).fit
+    mutants = fit(stream_key(run.seed, "attacker's mutants", name), variables, images, labels)
+    score = mutant_loss(classifier.apply)
+    of = detecting.scorer(run, score, mutants, variables, on_host=False)
+    clean = of(detecting.calibration_images(run))
+    return Fitted(Detector(fit, score), mutants, of, None, clean, threshold(clean), True, 0.0)
+
+
+def differentiable_members(run: Run, fitted: dict[str, Fitted]) -> list[str]:
+    """Members of the joint rule whose own score an attack can follow."""
+    return [name for name in run.config.joint if name in fitted and fitted[name].differentiable]
+
+
+def followed(run: Run, name: str, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables) -> Fitted:
+    """What an attack on a detector, or on the joint rule, follows: scores that have a derivative, or their stand-ins."""
+    if name != JOINT:
+        return fitted[name] if fitted[name].differentiable else stand_in(run, name, classifier, variables)
+    detectors, state = {}, {}
+    for member, of in fitted[JOINT].state.items():
+        if fitted[member].differentiable:
+            detectors[member], state[member] = fitted[member].detector, of
+        else:
+            other = stand_in(run, member, classifier, variables)
+            half = run.config.testing.num_validation_images // 2
+            detectors[member], state[member] = other.detector, {"state": other.state, "clean": clean_ranks(other.clean[:half])}
+    return fitted[JOINT]._replace(detector=combined(detectors), state=state, differentiable=True)
 
 
 def adaptive_attack(
@@ -61,9 +102,7 @@ def adaptive_rows(
     names = [name for name in run.config.adaptive.detectors if name in fitted]
     update = run.start("attacks on detectors", len(names), "detectors")
     for done, name in enumerate(names, 1):
-        aimed = followed(run, fitted) if name == JOINT else fitted[name]
-        if aimed is None:
-            continue
+        aimed = followed(run, name, fitted, classifier, variables)
         members = {JOINT: run.config.joint}.get(name, (name,))
         made = adaptive_attack(
             run,
@@ -99,11 +138,15 @@ def undetected_images(
     test: Split,
     read: dict[str, Any],
 ) -> Attacked:
-    """What an MGAN makes that was trained with the detectors' excess over their joint threshold in its loss."""
-    aimed, name = followed(run, fitted), f"{UNDETECTED}_{weight:g}"
+    """What an MGAN makes that was trained with each detector's excess over their joint threshold in its loss.
+
+    Those that count mutants' votes have no part in it: MGAN's own L_mutate is theirs.
+    """
+    members, joint, name = differentiable_members(run, fitted), fitted[JOINT], f"{UNDETECTED}_{weight:g}"
+    of_each = ranks({member: fitted[member].detector for member in members})
     operators = crafting.training_operators("all")
     base = crafting.build_generative_attack(run.config, "mgan", classifier.apply, operators)
-    excess = lambda v, x: aimed.detector.score(v, aimed.state, x) - aimed.threshold  # noqa: E731
+    excess = lambda v, x: of_each(v, joint.state, x) - joint.threshold  # noqa: E731
     attack = undetected(base, excess, weight, run.config.undetected.margin)
     beside = {"undetected": {"weight": weight, "margin": run.config.undetected.margin}, "joint": read["detectors"]}
     own = run._replace(beside={**run.beside, **beside})

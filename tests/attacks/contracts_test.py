@@ -51,7 +51,7 @@ def generative(factory, apply_fn, epsilon, **more):
 
 def bright(variables, images):
     """A detector's excess: images brighter than .5 on average."""
-    return images.mean((1, 2, 3)) - 0.5
+    return images.mean((1, 2, 3))[None] - 0.5
 
 
 def fitted(learned, variables, shape=(8, 8, 1)):

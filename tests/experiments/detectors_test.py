@@ -3,12 +3,15 @@
 import copy
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from ml_collections import ConfigDict
 
 from mgan_jax.datasets.digits import digits
-from mgan_jax.experiments import detecting, detectors
+from mgan_jax.experiments import detecting, detectors, evading
 from mgan_jax.experiments.options import Options
 from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences, write_detectors
 
@@ -36,8 +39,8 @@ CONFIG = {
         },
     },
     "joint": ("label_change_rate", "feature_squeezing"),
-    "adaptive": {"detectors": ("feature_squeezing", "joint"), "arguments": {"epsilon": 0.3, "num_steps": 5, "step_size": 0.05},
-                 "num_images": 20, "batch_size": 20},
+    "adaptive": {"detectors": ("label_change_rate", "feature_squeezing", "joint"), "num_mutants": 3,
+                 "arguments": {"epsilon": 0.3, "num_steps": 5, "step_size": 0.05}, "num_images": 20, "batch_size": 20},
     "undetected": {"weights": (), "margin": 0.1},
     "testing": {"num_images": 60, "num_fit_images": 300, "num_validation_images": 100, "batch_size": 100, "operators": (),
                 "method": "auto"},
@@ -91,6 +94,22 @@ def test_an_attack_that_follows_the_score_is_less_detected(made):
     assert set(row["others"]) == {"label_change_rate", "sprt", "supervised_reconstruction", "joint"}
 
 
+def test_where_votes_are_counted_an_attack_follows_the_loss_of_its_own_mutants(made, target, images):
+    _, results = made
+    row = next(row for row in results["adaptive_rows"] if row["detector"] == "label_change_rate")
+    assert 0 < row["undetected_rate"] <= row["success_rate"]
+    classifier, variables = target
+    own = [{**variables, "params": jax.tree.map(lambda leaf, by=by: by * leaf, variables["params"])} for by in (0.5, -1.0)]
+    mutants = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    found = evading.mutant_loss(classifier.apply)(variables, mutants, images[0])
+    logits = np.asarray(classifier.apply(variables, images[0]))
+    decisions, by_hand = logits.argmax(-1), []
+    for mutant in own:
+        shares = scipy.special.softmax(np.asarray(classifier.apply(mutant, images[0])), -1)
+        by_hand.append(-np.log(shares[np.arange(8), decisions]))
+    np.testing.assert_allclose(found, np.mean(by_hand, 0), rtol=1e-4)
+
+
 def test_cells_are_what_the_kept_scores_say(made):
     path, results = made
     load = lambda name: np.load(path / "stages" / f"{name}.npz")  # noqa: E731
@@ -126,6 +145,7 @@ def test_several_seeds_are_means_with_deviations(made, several_seeds):
 @pytest.mark.parametrize(("change", "message"), [
     ({"joint": ("nothing",)}, "nothing"),
     ({"rows": ("nothing",)}, "nothing"),
+    ({"adaptive": {**CONFIG["adaptive"], "num_mutants": 0}}, "num_mutants is 0"),
     ({"undetected": {"weights": (1.0,), "margin": 0.1}}, "name mgan among the attacks"),
     ({"testing": {**CONFIG["testing"], "num_validation_images": 10}}, "num_validation_images is 10"),
     ({"detectors": {"supervised_reconstruction": {"learned_from": ("deepfool",)}}}, "deepfool"),
