@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mgan_jax import checkpoint
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import defenses, masking, options
 from mgan_jax.experiments.options import Options
@@ -115,6 +116,37 @@ def test_several_seeds_are_means_with_deviations(made, several_seeds):
     page = several_seeds(write_defenses, made[1], PurifiedMaterial({}, {}, {}, np.zeros(0), ()))
     assert "Every cell with its deviation" in page and "<!-- n = 40 -->" in page and "±" in page.split("<!-- n = 40 -->")[0]
     assert "bit depth, linf 0.2: " in page and " % of n = 30 withstand" in page
+
+
+def test_what_was_trained_against_a_generator_withstands_it_and_pairs_of_codes_are_searched(tmp_path):
+    """An opponent is the attack's own row, and the enhanced form of inverting shares the generator of the plain one."""
+    plain = CONFIG["defenses"]["invert_and_classify"]
+    config = ConfigDict({
+        **copy.deepcopy(CONFIG),
+        "mutation": {}, "protocols": {}, "generator": {"widths": (4, 8), "num_residual_blocks": 1},
+        "discriminator": {"widths": (4, 8)},
+        "attacks": {
+            "pgd": {**CONFIG["attacks"]["pgd"], "defenses": ("none",)},
+            "advgan": {"knowledge": "white box", "defenses": ("none",), "epochs": 10, "learning_rate": 5e-3, "batch_size": 50,
+                       "chunk_size": 20, "arguments": {"alpha": 0.1, "kappa": 3.0}},
+        },
+        "defenses": {
+            "advgan_adversarial_training": {"method": "adversarial_training", "arguments": {"clean_weight": 0.5},
+                                            "networks": SMALL, "opponent": "advgan", "training": {**TRAINING, "epochs": 10}},
+            "invert_and_classify": {**plain},
+            "enhanced_invert_and_classify": {**plain, "search": {"eta": 0.5, "num_steps": 2}, "training": TRAINING},
+        },
+        "masking": {**CONFIG["masking"], "black_box": "", "single_step": "", "epsilons": (0.0, 0.2), "steps": (1, 2)},
+    })  # fmt: skip
+    (results,) = defenses.run(config, Options(tmp_path))
+    kept = {row["defense"]: row["robust_accuracy"] for row in results["rows"] if row["attack"] == "advgan" and not row["aware"]}
+    assert kept["none"] < 0.5 < kept["advgan_adversarial_training"]
+    assert (tmp_path / "checkpoints" / "advgan").is_dir(), "trained once, for the attack and the opponent"
+    clean = {one["defense"]: one["clean_accuracy"] for one in results["defenses"]}
+    assert list(clean) == ["none", *config.defenses] and all(0 <= value <= 1 for value in clean.values())
+    inverting = ("invert_and_classify", "enhanced_invert_and_classify")
+    states = [checkpoint.restore(tmp_path / "defenses" / name / "checkpoints" / "state")["state"] for name in inverting]
+    assert ["classifier" in state for state in states] == [False, True], "the enhanced form trains one"
 
 
 def changed(name, **changes):
