@@ -60,14 +60,6 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "training": {**robust},
             "num_adaptive_images": 1000 if mnist else 100,
         },
-        # What one step teaches to hide, a second one shows: a third more time than the fast form.
-        "two_step_adversarial_training": {
-            "method": "adversarial_training",
-            "networks": classifier("strided_cnn"),
-            "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 2, "step_size": epsilon * 2 / 3}},
-            "training": {**robust},
-            "num_adaptive_images": 1000 if mnist else 100,
-        },
         "fgsm_adversarial_training": {
             "method": "adversarial_training",
             "arguments": {"clean_weight": 0.5},
