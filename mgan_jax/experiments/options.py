@@ -73,7 +73,7 @@ def provenance(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def without_skipped(config: Any) -> Any:
-    """A copy of the config that has no attacks which `config.skip` names.
+    """A copy of the config that has no attacks which `config.skip` names, and no pictures of them.
 
     Raises:
       ValueError: it names one that there is not.
@@ -85,4 +85,7 @@ def without_skipped(config: Any) -> Any:
     # Not a deep copy, which would put the sections in alphabetical order.
     config = ConfigDict(config).unlock()
     config.attacks = ConfigDict({name: config.attacks[name] for name in config.attacks if name not in skipped}, sort_keys=False)
+    if "pictures" in config.get("testing", {}):
+        left = tuple(name for name in config.testing.pictures if name not in skipped)
+        config.testing = ConfigDict({**config.testing.to_dict(), "pictures": left})
     return config

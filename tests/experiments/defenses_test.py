@@ -174,9 +174,11 @@ def test_mistakes_are_found_before_anything_runs(change, message):
 
 def test_the_checklist_leaves_out_what_is_skipped_and_the_config_stays():
     config = ConfigDict({**copy.deepcopy(CONFIG), "skip": ("fgsm",)})
+    config.testing.pictures = ("fgsm", "pgd")
     left = masking.without_skipped(options.without_skipped(config))
     assert (left.masking.attack, left.masking.black_box, left.masking.single_step) == ("pgd", "", "")
-    assert config.masking.black_box == "fgsm"
+    assert left.testing.pictures == ("pgd",)
+    assert config.masking.black_box == "fgsm" and config.testing.pictures == ("fgsm", "pgd")
     defenses.check(left, digits(0))
 
 
