@@ -80,12 +80,12 @@ def test_the_count_is_honest_and_smaller_than_that_of_l2(trained):
 def test_not_weaker_than_art(trained, art_classifier):
     evasion = pytest.importorskip("art.attacks.evasion")
     classifier, variables, data = trained
-    images, labels = jnp.asarray(data.test.images[:8]), jnp.asarray(data.test.labels[:8])
+    images, labels = jnp.asarray(data.test.images[:50]), jnp.asarray(data.test.labels[:50])
     ours = jax.jit(carlini_wagner_l0(classifier.apply, num_steps=50, largest_constant=100.0))(
         jax.random.key(0), variables, images, labels
     )
     theirs = evasion.CarliniL0Method(
-        art_classifier, max_iter=10, binary_search_steps=2, initial_const=1.0, learning_rate=0.05, batch_size=8, verbose=False
+        art_classifier, max_iter=10, binary_search_steps=2, initial_const=1.0, learning_rate=0.05, batch_size=50, verbose=False
     )
     found = theirs.generate(np.asarray(images), np.asarray(labels))
     fooled = (np.asarray(classifier.apply(variables, found)).argmax(-1) != np.asarray(labels)) & np.asarray(ours.clean_correct)

@@ -76,7 +76,7 @@ def test_is_the_papers_loop(model):
 def test_not_weaker_than_art(trained, art_classifier):
     evasion = pytest.importorskip("art.attacks.evasion")
     classifier, variables, data = trained
-    images, labels = jnp.asarray(data.test.images[:6]), jnp.asarray(data.test.labels[:6])
+    images, labels = jnp.asarray(data.test.images[:50]), jnp.asarray(data.test.labels[:50])
     ours = jax.jit(carlini_wagner_linf(classifier.apply, num_steps=100))(jax.random.key(0), variables, images, labels)
     theirs = evasion.CarliniLInfMethod(art_classifier, max_iter=25, initial_const=6.0, learning_rate=0.1, verbose=False)
     found = theirs.generate(np.asarray(images), np.asarray(labels))
