@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 from mgan_jax.attacks.adversarial_patch import adversarial_patch, patch_loss
 from mgan_jax.attacks.adversarial_patch_generator import adversarial_patch_generator, crops
@@ -145,6 +146,21 @@ def test_generated_patches_fool_and_resemble_the_samples_if_that_counts(gan_weig
     patches = make(area=1.0, max_rotation=0.0).attack(state, jax.random.key(1), variables, *test).adversarial
     distance = jnp.abs(patches - sample).mean()
     assert distance < 0.05 if gan_weight else distance > 0.2
+
+
+@pytest.mark.parametrize("digit", [0, 4])
+def test_patches_are_of_the_class_whose_samples_they_learned_from(digit, digits):
+    classifier, variables, train, test = digits
+    made = adversarial_patch_generator(
+        classifier.apply, autoencoder("dense", (64,), "sigmoid"), discriminator((16,)), gan_weight=5.0, area=1.0,
+        max_rotation=0.0, num_steps=1500, learning_rate=2e-3,
+    )  # fmt: skip
+    state = jax.jit(made.fit)(jax.random.key(0), variables, *train, train[0][train[1] == digit])
+    # A patch on the grid that covers all of an image is all that is seen of it.
+    patches = jax.jit(made.attack)(state, jax.random.key(1), variables, *test).adversarial
+    flat = lambda images: images.reshape(len(images), -1)  # noqa: E731
+    read = KNeighborsClassifier(5).fit(flat(train[0]), train[1]).predict(flat(patches))
+    assert (read == digit).mean() > 0.9
 
 
 @pytest.mark.parametrize(
