@@ -11,7 +11,7 @@ from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.result import robust_accuracy
 from mgan_jax.defenses.adversarial_training import adversarial_training
-from mgan_jax.defenses.fast_adversarial_training import fast_adversarial_training, random_start_step
+from mgan_jax.defenses.fast_adversarial_training import fast_adversarial_training, random_start_steps
 from mgan_jax.models.mlp import mlp
 from mgan_jax.training.minimise import minimiser
 
@@ -27,7 +27,23 @@ def test_the_fast_step_by_hand():
     # Class 0 falls where x falls.
     direction = np.array([-1, -1, 1, 1]).reshape(4, 1, 1, 1)
     expected = np.clip(images + np.clip(start + 0.375 * direction, -0.3, 0.3), 0, 1)
-    np.testing.assert_allclose(random_start_step(apply_fn, 0.3, 0.375, key, None, images, labels), expected, atol=1e-6)
+    found = random_start_steps(apply_fn, 0.3, 0.375, 1, jax.random.clone(key), None, images, labels)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_two_fast_steps_by_hand_and_where_gradients_are_taken():
+    """The logit of class 0 is -(x - v)^2: J grows away from v, which is where x + u and its cut form differ in their side."""
+    apply_fn = lambda v, x: jnp.concatenate([-jnp.square(x.reshape(-1, 1) - v), jnp.zeros((x.size, 1))], 1)  # noqa: E731
+    images, labels, key = jnp.array([0.05, 0.0, 1.0, 0.6]).reshape(4, 1, 1, 1), jnp.zeros(4, jnp.int32), jax.random.key(3)
+    start = np.asarray(jax.random.uniform(jax.random.clone(key), images.shape, minval=-0.3, maxval=0.3))
+    x, peak = np.asarray(images), np.array([-0.05, -0.05, 1.05, 0.5]).reshape(4, 1, 1, 1)
+    d = np.clip(start + 0.2 * np.sign(x + start - peak), -0.3, 0.3)
+    d = np.clip(x + d, 0, 1) - x
+    d = np.clip(d + 0.2 * np.sign(x + d - peak), -0.3, 0.3)
+    found = random_start_steps(apply_fn, 0.3, 0.2, 2, key, jnp.asarray(peak.reshape(4, 1)), images, labels)
+    np.testing.assert_allclose(found, np.clip(x + d, 0, 1), atol=1e-6)
+    cut = np.clip(x + start, 0, 1)
+    assert (np.sign(cut - peak) != np.sign(x + start - peak)).any()
 
 
 def accuracies(defense, trained):
@@ -42,13 +58,13 @@ def accuracies(defense, trained):
     return np.array(found)
 
 
-@pytest.mark.parametrize("form", ["fast", "fgsm", "pgd", "mixed"])
+@pytest.mark.parametrize("form", ["fast", "two steps", "fgsm", "pgd", "mixed"])
 def test_a_trained_network_withstands_what_breaks_the_target(trained, form):
     classifier, train = mlp((8, 8, 1), 10, (64,)), minimiser(epochs=25, batch_size=50, learning_rate=5e-3)
     make = {"fgsm": partial(fgsm, epsilon=EPSILON), "pgd": partial(pgd, epsilon=EPSILON, num_steps=5, step_size=0.06)}
     defense = (
-        fast_adversarial_training(classifier, train, EPSILON)
-        if form == "fast"
+        fast_adversarial_training(classifier, train, EPSILON, num_steps=1 if form == "fast" else 2)
+        if form in ("fast", "two steps")
         else adversarial_training(classifier, train, make.get(form, make["fgsm"]), 0.5 if form == "mixed" else 0.0)
     )
     (_, undefended), (clean, defended) = accuracies(defense, trained)
@@ -65,3 +81,5 @@ def test_arguments():
         fast_adversarial_training(classifier, train, epsilon=0)
     with pytest.raises(ValueError, match="step_size 0"):
         fast_adversarial_training(classifier, train, step_size=0)
+    with pytest.raises(ValueError, match="num_steps 0"):
+        fast_adversarial_training(classifier, train, num_steps=0)
