@@ -213,6 +213,10 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     curve = [{**row, "robust_accuracy": accuracy * row["withstand_rate"]} for row in curve]
     steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
     confidence = sweeps.confidence_rows(run, classifier, variables, test) if with_kappas else []
+    unswept = [name for name in names if name not in swept or not {0.0, 1.0} <= set(config.curve.epsilons)]
+    gradient = (*sanity.SINGLE_STEP, *sanity.ITERATED)
+    bounded = [name for name in unswept if own[name]["method"] in gradient and not own[name]["targeted"]]
+    limits = sweeps.limit_rows(run, bounded, classifier, variables, test)
     results = {
         **provenance(run, time.monotonic() - began),
         "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},
@@ -221,7 +225,9 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "curve_rows": curve,
         "step_rows": steps,
         "confidence_rows": confidence,
-        "sanity": sanity.checks(classifier, variables, test, list(own.values()), curve, steps),
+        "sanity": sanity.checks(
+            classifier, variables, test, [{"attack": name, **row} for name, row in own.items()], curve, steps, limits
+        ),
     }
     shown = material(run, classifier, variables, test, made)
     devices.on_primary(write_adversarial, run.path / "adversarial.npz", shown)

@@ -84,17 +84,34 @@ def curve_lines(curve: list[dict], steps: list[dict]) -> list[dict]:
     return found
 
 
-def knowledge_lines(rows: list[dict]) -> list[dict]:
-    """Lines that compare, within each norm and epsilon, black-box with iterated white-box attacks, where there are both."""
+def limit_lines(limits: list[dict]) -> list[dict]:
+    """Lines about attacks that may change nothing, and iterated ones that may change everything; rows as `sweeps.limit_rows`."""
+    found = []
+    for row in limits:
+        epsilon, share = row["epsilon"], row["success_rate"]
+        if epsilon == 0 or row["method"] in ITERATED:
+            claim = f"{row['attack']}: success at epsilon {epsilon:g} is {'100 %' if epsilon else 0}"
+            found.append(line(claim, share, share == (1 if epsilon else 0)))
+    return found
+
+
+def bound_lines(rows: list[dict]) -> list[dict]:
+    """Lines that compare attacks of one norm and epsilon: iterated with single-step ones, and black-box with iterated ones."""
     found = []
     bounds = dict.fromkeys((row["norm"], row["epsilon"]) for row in rows if row.get("epsilon") is not None)
     for norm, epsilon in bounds:
         own = [row for row in rows if (row["norm"], row["epsilon"]) == (norm, epsilon) and not row["targeted"]]
         own = [row for row in own if row["success_rate"] is not None]
-        white = [row for row in own if row["method"] in ITERATED]
+        white = [row for row in own if row["knowledge"] == "white box"]
+        single, iterated = ([row for row in white if row["method"] in kind] for kind in (SINGLE_STEP, ITERATED))
+        for one in iterated if single else ():
+            best = max(row["success_rate"] for row in single)
+            claim = f"{one['attack']} is not weaker than a single step ({norm} {epsilon:g})"
+            holds = not_weaker(one["success_rate"], best, one["num_images"])
+            found.append(line(claim, one["success_rate"] - best, holds))
         black = [row for row in own if row["knowledge"] != "white box"]
-        if white and black:
-            best, other = (max(row["success_rate"] for row in group) for group in (white, black))
+        if iterated and black:
+            best, other = (max(row["success_rate"] for row in group) for group in (iterated, black))
             claim = f"black box is not stronger than white box ({norm} {epsilon:g})"
             found.append(line(claim, best - other, not_weaker(best, other, own[0]["num_images"])))
     return found
@@ -102,12 +119,12 @@ def knowledge_lines(rows: list[dict]) -> list[dict]:
 
 def generator_lines(rows: list[dict]) -> list[dict]:
     """Whether PGD, of which generators are given the epsilon, is not weaker than they are; nothing where either is missing."""
-    success = {row["attack"]: row for row in rows if not row.get("targeted")}
-    generators = [success[name] for name in ("advgan", "mgan") if name in success]
-    if "pgd" not in success or not generators:
+    untargeted = [row for row in rows if not row.get("targeted")]
+    generators = [row["success_rate"] for row in untargeted if row["attack"] in ("advgan", "mgan")]
+    unlimited = [row for row in untargeted if row["attack"] == "pgd"]
+    if not unlimited or not generators:
         return []
-    best = max(row["success_rate"] for row in generators)
-    own, count = success["pgd"]["success_rate"], success["pgd"]["num_clean_correct"]
+    best, own, count = max(generators), unlimited[0]["success_rate"], unlimited[0]["num_clean_correct"]
     return [line("a generator is not stronger than pgd", own - best, not_weaker(own, best, count))]
 
 
@@ -150,7 +167,7 @@ def probed(classifier: Classifier, variables: Variables, test: Split) -> list[di
         {**white, **common, "method": "pgd", "knowledge": "white box"},
         {**black, **common, "method": "square", "knowledge": "scores"},
     ]
-    return [*curve_lines(curve, steps), *knowledge_lines(rows)]
+    return [*curve_lines(curve, steps), *bound_lines(rows)]
 
 
 def probe_lines(networks: Sequence[tuple[Classifier, Variables]], test: Split) -> list[dict]:
@@ -193,19 +210,17 @@ def checks(
     rows: list[dict],
     curve: list[dict],
     steps: list[dict],
+    limits: list[dict],
 ) -> list[dict]:
     """The lines of the sanity section: `{claim, value, holds}`.
 
     Args:
       classifier, variables: the target.
       test: the comparison's images.
-      rows: one an attack, with norm, epsilon, knowledge, targeted, success_rate, out_of_bounds, not_finite.
-      curve, steps: as `sweeps` gives them; without a curve short attacks are made in its place.
+      rows: one an attack, with attack, method, norm, epsilon, knowledge, targeted, success_rate, out_of_bounds, not_finite.
+      curve, steps, limits: as `sweeps` gives them; what they leave unsaid, short attacks say.
     """
-    return [
-        *network_lines([(classifier, variables)], test),
-        *image_lines(*(sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite"))),
-        *joined_sanity(
-            [curve_lines(curve, steps) if curve else probe_lines([(classifier, variables)], test), knowledge_lines(rows)]
-        ),
-    ]
+    networks = [(classifier, variables)]
+    attacks = [curve_lines(curve, steps), limit_lines(limits), bound_lines(rows), probe_lines(networks, test)]
+    images = image_lines(*(sum(row[name] for row in rows) for name in ("out_of_bounds", "not_finite")))
+    return [*network_lines(networks, test), *images, *joined_sanity(attacks)]

@@ -18,6 +18,7 @@ from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Classifier, Dataset, LearnedAttack, Split, Variables
 
 KAPPA_TOLERANCE = 1e-3
+LIMIT_IMAGES = 100
 
 
 def changed(settings: Any, **arguments: Any) -> ConfigDict:
@@ -83,37 +84,64 @@ def confidence_settings(config: Any, kappa: float) -> ConfigDict:
     return changed({**sweep, "method": sweep.attack}, **sweep.arguments, confidence=float(kappa))
 
 
-def epsilon_rows(run: Run, names: list[str], classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
-    """Success of each attack of these names at each of `config.curve.epsilons`, all in one program an attack.
+def bounds_rows(
+    run: Run, kind: str, name: str, settings: ConfigDict, classifier: Classifier, variables: Variables, test: Split
+) -> list[dict]:
+    """Success of one attack at each of its epsilons, all in one program.
+
+    Args:
+      run: whose stage and stream it is.
+      kind: what they are named by beside the attack's name.
+      name, settings: the attack's row; its epsilon is a tuple.
+      classifier, variables, test: the target, and images that it classifies correctly.
 
     Returns:
       Rows with attack, epsilon, norm, success_rate, withstand_rate, num_images.
     """
-    curve, rows = run.config.curve, []
-    for name in names:
-        settings = changed(run.config.attacks[name], epsilon=tuple(curve.epsilons))
 
-        def make(name=name, settings=settings):
-            attack = build_attack(settings, name, classifier, run.dataset)
-            key = stream_key(run.seed, "curve", name)
-            # K epsilons lead: the images come first for joining batches.
-            moved = lambda *args: _images_first(attack(*args))  # noqa: E731
-            result, _, _ = in_batches(moved, key, variables, test, None, settings.get("batch_size", 250))
-            norm, count = settings.arguments.get("norm", "linf"), len(test.labels)
-            shares = result.success.mean(0)
-            return [
-                {"attack": name, "epsilon": float(epsilon), "norm": norm, "num_images": count,
-                 "success_rate": float(share), "withstand_rate": float(1 - share)}
-                for epsilon, share in zip(curve.epsilons, shares, strict=True)
-            ]  # fmt: skip
+    def make() -> list[dict]:
+        attack = build_attack(settings, name, classifier, run.dataset)
+        # K epsilons lead: the images come first for joining batches.
+        moved = lambda *args: _images_first(attack(*args))  # noqa: E731
+        key = stream_key(run.seed, kind, name)
+        result, _, _ = in_batches(moved, key, variables, test, None, settings.get("batch_size", 250))
+        norm, count = settings.arguments.get("norm", "linf"), len(test.labels)
+        return [
+            {"attack": name, "epsilon": float(epsilon), "norm": norm, "num_images": count,
+             "success_rate": float(share), "withstand_rate": float(1 - share)}
+            for epsilon, share in zip(settings.arguments.epsilon, result.success.mean(0), strict=True)
+        ]  # fmt: skip
 
-        read = {**run.reads(), "attack": settings.to_dict(), "num_images": len(test.labels)}
-        rows += stage_rows(run, f"curve_{name}", read, make)
-    return rows
+    read = {**run.reads(), "attack": settings.to_dict(), "num_images": len(test.labels)}
+    return stage_rows(run, f"{kind}_{name}", read, make)
 
 
 def _images_first(result: Any) -> Any:
     return result._replace(**{name: leaf.swapaxes(0, 1) for name, leaf in result._asdict().items()})
+
+
+def epsilon_rows(run: Run, names: list[str], classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Success of each attack of these names at each of `config.curve.epsilons`; rows as of `bounds_rows`."""
+    settings = {name: changed(run.config.attacks[name], epsilon=tuple(run.config.curve.epsilons)) for name in names}
+    return [row for name in names for row in bounds_rows(run, "curve", name, settings[name], classifier, variables, test)]
+
+
+def limit_rows(run: Run, names: Sequence[str], classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+    """Success of bounded attacks at epsilon 0 and at the largest distance of two images, 1 or the root of the number of values.
+
+    Returns:
+      Rows as of `bounds_rows`, with the method; two of each of these names.
+    """
+    few, rows = Split(test.images[:LIMIT_IMAGES], test.labels[:LIMIT_IMAGES]), []
+    for name in names:
+        own = run.config.attacks[name]
+        arguments = own.get("arguments", {})
+        most = 1.0 if arguments.get("norm", "linf") == "linf" else float(np.sqrt(np.prod(test.images.shape[1:])))
+        # A step of a fixed length may not get there.
+        settings = changed(own, epsilon=(0.0, most), **({"step_size": None} if "step_size" in arguments else {}))
+        found = bounds_rows(run, "limits", name, settings, classifier, variables, few)
+        rows += [{**row, "method": own.get("method", name)} for row in found]
+    return rows
 
 
 def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:

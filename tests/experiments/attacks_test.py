@@ -229,8 +229,32 @@ def test_sanity_lines_see_what_is_wrong(trained):
     test = Split(data.test.images[:50], data.test.labels[:50])
     row = {"norm": "linf", "epsilon": 0.3, "targeted": False, "num_images": 1000, "out_of_bounds": 0, "not_finite": 0}
     rows = [
-        {**row, "method": "pgd", "knowledge": "white box", "success_rate": 0.5},
-        {**row, "method": "square", "knowledge": "scores", "success_rate": 0.6},
+        {**row, "attack": "pgd", "method": "pgd", "knowledge": "white box", "success_rate": 0.5},
+        {**row, "attack": "square", "method": "square", "knowledge": "scores", "success_rate": 0.6},
+        {
+            **row,
+            "attack": "fgsm_l2",
+            "method": "fgsm",
+            "knowledge": "white box",
+            "success_rate": 0.9,
+            "norm": "l2",
+            "epsilon": 2.0,
+        },
+        {
+            **row,
+            "attack": "pgd_l2",
+            "method": "pgd",
+            "knowledge": "white box",
+            "success_rate": 0.05,
+            "norm": "l2",
+            "epsilon": 2.0,
+        },
+    ]
+    limits = [
+        {"attack": "bim", "method": "bim", "epsilon": 0.0, "success_rate": 0.01, "num_images": 100},
+        {"attack": "bim", "method": "bim", "epsilon": 1.0, "success_rate": 0.99, "num_images": 100},
+        {"attack": "fgsm_l2", "method": "fgsm", "epsilon": 8.0, "success_rate": 0.9, "num_images": 100},
+        {"attack": "pgd_l2", "method": "pgd", "epsilon": 8.0, "success_rate": 1.0, "num_images": 100},
     ]
     curve = [
         {"attack": name, "epsilon": epsilon, "success_rate": rate, "num_images": 1000}
@@ -238,16 +262,24 @@ def test_sanity_lines_see_what_is_wrong(trained):
         for epsilon, rate in zip((0.0, 0.3, 1.0), rates, strict=True)
     ]
     steps = [{"attack": "pgd", "num_steps": n, "success_rate": rate, "num_images": 1000} for n, rate in ((10, 0.5), (40, 0.2))]
-    found = {one["claim"]: one["holds"] for one in sanity.checks(classifier, variables, test, rows, curve, steps)}
+    found = {one["claim"]: one["holds"] for one in sanity.checks(classifier, variables, test, rows, curve, steps, limits)}
     wrong = {claim for claim, holds in found.items() if not holds}
     assert wrong == {
         "pgd: success at epsilon 1 is 100 %",
         "pgd is nowhere weaker than fgsm",
         "pgd: more steps (10, 40) are not weaker",
         "black box is not stronger than white box (linf 0.3)",
+        "pgd_l2 is not weaker than a single step (l2 2)",
+        "bim: success at epsilon 0 is 0",
+        "bim: success at epsilon 1 is 100 %",
     }
-    chosen = sanity.checks(classifier, variables, test, [rows[1], {**rows[0], "success_rate": 0.9}], [], [])
-    assert {one["claim"]: one["holds"] for one in chosen} == dict.fromkeys(found, True), "a probe in place of a curve"
+    assert "pgd_l2: success at epsilon 8 is 100 %" in found and "fgsm_l2: success at epsilon 8 is 100 %" not in found
+    chosen = sanity.checks(classifier, variables, test, [rows[1], {**rows[0], "success_rate": 0.9}], [], [], [])
+    of_others = {claim for claim in found if "bim" in claim or "l2" in claim}
+    assert {one["claim"]: one["holds"] for one in chosen} == dict.fromkeys(set(found) - of_others, True), "a probe says the rest"
+    weaker = [{**steps[0], "attack": "bim"}, {**steps[1], "attack": "bim"}]
+    alone = sanity.checks(classifier, variables, test, rows[:1], [], weaker, [])
+    assert [one["claim"] for one in alone if one["holds"] is False] == ["bim: more steps (10, 40) are not weaker"]
     assert not sanity.look_like_logits(np.full((4, 5), 0.2)) and sanity.look_like_logits(np.array([[3.0, -1.0]]))
     few, many = np.arange(100) < 50, np.arange(100) < 57
     assert sanity.not_fewer(many, few) and sanity.not_fewer(few, few) and not sanity.not_fewer(few, many)
