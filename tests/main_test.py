@@ -134,7 +134,7 @@ def get_config(variant="plain"):
     if variant not in ("plain", "other"):
         raise ValueError(f"unknown variant {variant!r}; choose plain or other")
     return ConfigDict({
-        "experiment": "fake", "seed": 0, "epsilon": 0.3, "error": "", "name": "cnn",
+        "experiment": "fake", "seed": 0, "epsilon": 0.3, "error": "", "claim": "", "name": "cnn",
         "testing": {"epsilons": (0.1, 0.2), "operators": ("GF", "WS"), "num_images": 3},
     })
 """
@@ -156,7 +156,8 @@ def run(config, options):
         raise (ours.get(config.error) or getattr(builtins, config.error))("first line\\nsecond line")
     print(*options[:5], config.seed, config.testing.epsilons, options.mesh)
     print("cache", jax.config.jax_compilation_cache_dir)
-    return {"results": 1}
+    lines = [{"claim": name, "holds": holds} for name, holds in (("a", True), (config.claim, not config.claim), ("b", None))]
+    return [{"results": 1}, {"sanity": lines}, {"sanity": lines}]
 """
 
 # The folder of the test becomes a part of the package of experiments, so that main.py finds `fake` there.
@@ -267,6 +268,11 @@ def test_an_experiment_gets_what_the_flags_say(place):
     status, out, err = type_in(place, "--config", "good.py", *arguments, "--config.testing.epsilons=(0.5,)", fake=True)
     assert (status, err) == (0, [])
     assert out.splitlines() == ["here there (2, 0) True False 0 (0.5,) None", "cache None"]
+
+
+def test_a_line_of_a_report_that_does_not_hold_is_status_3(place):
+    status, out, err = type_in(place, "--config=good.py", "--config.claim=black box is not stronger", fake=True)
+    assert (status, err) == (3, []) and out.splitlines()[-1] == "does not hold: black box is not stronger"
 
 
 @pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError", "PermissionError", "FloatingPointError",
