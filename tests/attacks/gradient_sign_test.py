@@ -87,6 +87,17 @@ def test_restarts_and_steps_only_help(digits):
     assert count(bim(classifier.apply, 1.0, num_steps=40)) == count(pgd(classifier.apply, 1.0, 40, 0.05)) > 90
 
 
+def test_restarts_fool_what_some_run_of_theirs_fools(digits):
+    classifier, variables, images, labels = digits
+    run = lambda key, **more: np.asarray(  # noqa: E731
+        jax.jit(pgd(classifier.apply, 0.3, 3, 0.05, norm="l2", **more))(key, variables, images, labels).success
+    )
+    single = [run(key) for key in jax.random.split(jax.random.key(0), 4)]
+    union = np.any(single, axis=0)
+    np.testing.assert_array_equal(run(jax.random.key(0), num_restarts=4), union)
+    assert all((union & ~one).any() for one in single), "no run alone"
+
+
 def foolbox_model(foolbox, classifier, variables):
     return foolbox.models.JAXModel(lambda x: classifier.apply(variables, x), bounds=(0, 1), data_format="channels_last")
 
@@ -145,10 +156,13 @@ def test_pgd_fools_as_many_as_foolboxs(epsilon, norm, digits):
     ours = jax.jit(pgd(classifier.apply, epsilon, 40, epsilon / 10, norm=norm))(jax.random.key(0), variables, images, labels)
     theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm](abs_stepsize=epsilon / 10, steps=40)
     with jax.numpy_rank_promotion("allow"):
-        _, _, fooled = theirs(foolbox_model(foolbox, classifier, variables), images, labels, epsilons=epsilon)
+        _, found, fooled = theirs(foolbox_model(foolbox, classifier, variables), images, labels, epsilons=epsilon)
     others = np.asarray(fooled) & np.asarray(ours.clean_correct)
     assert 5 < others.sum() < 100, "a bound at which the two could differ"
     assert -2 <= ours.success.sum() - others.sum() <= 5
+    distance = np.linalg.norm(np.asarray(found - images).reshape(len(labels), -1), axis=1)
+    both = others & np.asarray(ours.success)
+    assert np.median(np.asarray(ours.l2)[both]) <= 1.05 * np.median(distance[both])
 
 
 def test_truncated_steps_follow_the_gradient_where_it_is_small(two_classes, images):
