@@ -1,4 +1,4 @@
-"""Attacks against Foolbox (on PyTorch and on JAX) and ART: the same lenet and weights, seconds for all images.
+"""Attacks against Foolbox (on PyTorch and on JAX), ART and torchattacks: the same lenet and weights, seconds for all images.
 
 python -m benchmarks.attacks --size=small|paper|large [--json=FILE] [--rows=REGEX] [--data_dir=FOLDER]
 """
@@ -39,7 +39,7 @@ class Work(NamedTuple):
       num_images: how many.
       batch: how many at once, ours; attacks that stop image by image share their slots in a larger one.
       attack: our factory's name; arguments: its own.
-      foolbox: class of Foolbox and its arguments, or None: ART's JSMA is the peer, and the attack is targeted.
+      foolbox: class of Foolbox and its arguments, or None: JSMA, targeted, of ART and torchattacks.
       radius: what Foolbox is told of the ball; None for attacks that minimise.
     """
 
@@ -131,22 +131,37 @@ def foolbox_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Pe
     yield "Foolbox, JAX", on_jax
 
 
-def art_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
-    """ART on PyTorch; it takes the two greatest gradients and searches no pairs."""
+def jsma_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
+    """ART, which takes the two greatest gradients and searches no pairs, and torchattacks, which searches all; on PyTorch.
+
+    Each is a function of images [B, H, W, C] and targets [B].
+    """
     import torch
+    import torchattacks
     from art.attacks.evasion import SaliencyMapMethod
     from art.estimators.classification import PyTorchClassifier
 
+    from benchmarks import torch_networks
+
     height, width, channels = material.IMAGE_SHAPE
+    network = torch_target(target)
     estimator = PyTorchClassifier(
-        torch_target(target), torch.nn.CrossEntropyLoss(), (channels, height, width), material.NUM_CLASSES, clip_values=(0.0, 1.0)
+        network, torch.nn.CrossEntropyLoss(), (channels, height, width), material.NUM_CLASSES, clip_values=(0.0, 1.0)
     )
-    attack = SaliencyMapMethod(estimator, theta=1.0, gamma=0.1, batch_size=max(BATCHES), verbose=False)
+    greatest = SaliencyMapMethod(estimator, theta=1.0, gamma=0.1, batch_size=max(BATCHES), verbose=False)
 
-    def run(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return attack.generate(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), targets).transpose(0, 2, 3, 1)
+    def on_art(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return greatest.generate(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), targets).transpose(0, 2, 3, 1)
 
-    yield "ART, PyTorch", run
+    yield "ART, PyTorch", on_art
+    pairs = torchattacks.JSMA(network, theta=1.0, gamma=0.1)
+
+    def on_torchattacks(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        # It aims at the class after the label it is given.
+        labels = torch.from_numpy((targets.astype(np.int64) - 1) % material.NUM_CLASSES)
+        return pairs(torch_networks.images(images), labels).permute(0, 2, 3, 1).cpu().numpy()
+
+    yield "torchattacks, PyTorch", on_torchattacks
 
 
 def outcome(
@@ -200,7 +215,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 
         ours = partial(batched, run, batch, *arrays, threads=True)
         fooled, distance = outcome(target, ours(), images, labels, targets)
-        for peer, run_peer in foolbox_peers(work, target) if work.foolbox else art_peers(target):
+        for peer, run_peer in foolbox_peers(work, target) if work.foolbox else jsma_peers(target):
             given = (images, labels if targets is None else targets)
             size, answers = fastest(run_peer, *given)
             peers_fooled, peers_distance = outcome(target, answers, images, labels, targets)

@@ -76,9 +76,11 @@ def get_config(variant: str = "digits") -> ConfigDict:
         },
         "pgd_adversarial_training": {
             "method": "adversarial_training",
+            # Without the clean half this network stays at chance on MNIST for 4 epochs, at rates of 5e-4, 2e-3 and 5e-3.
+            "arguments": {"clean_weight": 0.5},
             "networks": classifier("strided_cnn"),
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
-            "training": {**robust, "epochs": robust["epochs"] / 4},
+            "training": {**robust, "learning_rate": 2e-3, "epochs": robust["epochs"] * 0.4},
         },
         "mgan_adversarial_training": {
             "method": "adversarial_training",
