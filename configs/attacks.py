@@ -159,6 +159,13 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
             fit_images=5 * fit_images,
             norm="l2",
         ),
+        "autoencoding_network_reranking": row(
+            method="adversarial_transformation_network",
+            arguments={**published, "target_label": None, "aim": "runner_up", "form": "autoencoding"},
+            networks={"network": {**dense, "widths": (512, 512), "output": "sigmoid"}},
+            fit_images=5 * fit_images,
+            norm="l2",
+        ),
         "autoencoding_network_targeted": row(
             method="adversarial_transformation_network",
             arguments={**published, "form": "autoencoding"},
