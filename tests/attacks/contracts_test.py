@@ -131,6 +131,8 @@ DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoatta
            "gradient_descent", "latent_space", "pgd", "pgd_mutants", "selective_gradient_descent", "square",
            "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
+LEARNED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "substitute_model",
+           "universal_perturbation")  # fmt: skip
 
 # name: (apply_fn, epsilon, norm) -> attack
 IN_L2 = {
@@ -205,7 +207,7 @@ def test_inside_bounds_and_ball_and_success_recomputed(name, target, compiled, i
 
 @pytest.mark.parametrize("name", MAKE)
 def test_hostile_inputs_have_defined_results(name, target, compiled):
-    """Constant images, exact 0 and 1, misclassified images; huge, all-negative, equal logits; targets equal to labels."""
+    """Constant images, exact 0 and 1, misclassified images; huge, negative, equal logits, learned from too; targets as labels."""
     classifier, variables = target
     images = jnp.stack([jnp.full((8, 8, 1), value) for value in (0.0, 1.0, 0.5, 0.0, 1.0, 0.25)] + [jnp.eye(8)[..., None]] * 2)
     labels = jnp.arange(8, dtype=jnp.int32)
@@ -217,8 +219,8 @@ def test_hostile_inputs_have_defined_results(name, target, compiled):
     }
     for change in heads.values():
         other = {**variables, "params": {**variables["params"], "output": change}}
-        result = compiled(name)(jax.random.key(2), other, images, labels)
-        check(result, classifier, other, images, labels)
+        attack = jax.jit(MAKE[name](classifier.apply, 0.2, other)) if name in LEARNED else compiled(name)
+        check(attack(jax.random.key(2), other, images, labels), classifier, other, images, labels)
     if name not in UNTARGETED:
         result = compiled(name)(jax.random.key(2), variables, images, labels, targets=labels)
         check(result, classifier, variables, images, labels, labels)

@@ -53,6 +53,16 @@ def test_counts_its_queries_stops_at_the_first_that_fools_and_needs_scores_alone
         assert result.success[0] == (result.used[0] < 400)
 
 
+def test_the_slots_change_nothing(trained):
+    classifier, variables, data = trained
+    images, labels = jnp.asarray(data.test.images[:5]), jnp.asarray(data.test.labels[:5])
+    make = lambda slots: evolutionary(classifier.apply, 0.1, num_queries=100, population_size=20, tiles=4, num_slots=slots)  # noqa: E731
+    one, three = (jax.jit(make(slots))(jax.random.key(0), variables, images, labels) for slots in (1, 3))
+    np.testing.assert_array_equal(one.used, three.used)
+    np.testing.assert_allclose(one.adversarial, three.adversarial, atol=1e-6)
+    assert one.success.any() and not one.success.all()
+
+
 def test_comes_close_to_pgd_and_not_beyond(trained):
     classifier, variables, data = trained
     images, labels = jnp.asarray(data.test.images[:60]), jnp.asarray(data.test.labels[:60])

@@ -46,6 +46,18 @@ def test_finds_the_best_pixel_of_a_linear_model(images):
         assert (result.l0 <= num_pixels).all() and (result.used == 100 * 61).all()
 
 
+def test_the_slots_change_nothing(trained):
+    classifier, variables, data = trained
+    images, labels = jnp.asarray(data.test.images[:5]), jnp.asarray(data.test.labels[:5])
+    run = lambda slots: jax.jit(few_pixel(classifier.apply, 4, 10, 8, num_slots=slots))(  # noqa: E731
+        jax.random.key(0), variables, images, labels
+    )
+    one, three = run(1), run(3)
+    np.testing.assert_array_equal(one.used, three.used)
+    np.testing.assert_allclose(one.adversarial, three.adversarial, atol=1e-6)
+    assert one.success.any() and not one.success.all()
+
+
 @pytest.mark.parametrize("aimed", [False, True])
 def test_counts_its_queries_and_stops_at_the_first_that_fools(aimed, trained):
     classifier, variables, data = trained
