@@ -9,8 +9,8 @@ A detector is `name: {arguments}`; `method`, where the name is not the detector'
 `operator` and `rate`, where it evaluates mutants; `learned_from`, attacks that it learns from, each of which it is then tested
 without; `threshold`, where it has one of its own. `joint` names the detectors that are one rule together. An attack is as in
 configs/attacks.py. `adaptive`: attacks that know a detector; in place of one that counts votes they follow L_mutate of
-`num_mutants` mutants of their own. `undetected`: weights of the joint rule in MGAN's loss, a training each. Variants: digits,
-mnist, smoke.
+`num_mutants` mutants of their own. `undetected`: weights in MGAN's loss of a hinge for each detector of the joint rule, a
+training each. Variants: digits, mnist, smoke.
 """
 
 import runpy

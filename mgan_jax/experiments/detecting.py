@@ -1,7 +1,6 @@
 """Detectors of an experiment: built as the config says, fitted once, their thresholds calibrated on clean validation images."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +15,8 @@ from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation, trainer
 from mgan_jax.types import Array, Classifier, Dataset, Detector, Train, Variables
 
-ON_HOST = ("label_change_rate", "soft_label_change_rate", "sprt")
-"""Methods that evaluate mutants on the host: they cannot be jitted, and no attack can follow their gradient."""
+ON_HOST = ("label_change_rate", "sprt")
+"""Methods that count mutants' votes on the host: they cannot be jitted, and no attack can follow their gradient."""
 JOINT = "joint"
 WITHOUT = "_without_"
 
@@ -139,9 +138,25 @@ def scorer(run: Run, score: Callable, state: Any, variables: Variables, on_host:
     return of
 
 
-def fit_to(detector: Detector, variables: Variables, images: np.ndarray, labels: np.ndarray, key: Array) -> Any:
-    """The detector's state."""
-    return detector.fit(key, variables, images, labels)
+def ready(
+    own: Run, detector: Detector, variables: Variables, given: tuple[np.ndarray, np.ndarray], key: Array, on_host: bool
+) -> Fitted:
+    """A detector, fitted and calibrated, or read where that is done; called adversarial are 5 % of the calibration images.
+
+    Args:
+      own: its run, as `own_run` gives it.
+      detector, variables: it, and the target's.
+      given: images and labels that it is fitted to.
+      key: consumed.
+      on_host: whether it cannot be jitted.
+    """
+    state, seconds = fitted(own, lambda key: detector.fit(key, variables, *given), key)
+    score = scorer(own, detector.score, state, variables, on_host)
+    used = scorer(own, detector.used, state, variables, on_host) if detector.used else None
+    read = {**own.reads(), "num_validation_images": own.config.testing.num_validation_images}
+    make = lambda: ({"scores": score(calibration_images(own))}, {})  # noqa: E731
+    clean = workdir.stage(own.path, "calibration", read, make).arrays["scores"]
+    return Fitted(detector, state, score, used, clean, threshold(clean), not on_host, seconds)
 
 
 def detectors(run: Run, names: list[str], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
@@ -153,18 +168,10 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
         own = own_run(run, name, settings)
         train = trainer(own, "detector", settings.training, own.reads()) if "training" in settings else None
         detector = build_detector(run.config, settings, name, classifier, run.dataset, train)
-        images, labels = clean_images(run, settings)
-        fit = partial(fit_to, detector, variables, images, labels)
-        state, seconds = fitted(own, fit, stream_key(run.seed, "detector", name))
-        on_host = settings.get("method", name) in ON_HOST
-        score = scorer(run, detector.score, state, variables, on_host)
-        used = scorer(run, detector.used, state, variables, on_host) if detector.used else None
-        make = lambda score=score: ({"scores": score(calibration_images(run))}, {})  # noqa: E731
-        read = {**own.reads(), "num_validation_images": run.config.testing.num_validation_images}
-        clean = workdir.stage(own.path, "calibration", read, make).arrays["scores"]
-        limit = settings.get("threshold", None)
-        limit = threshold(clean) if limit is None else float(limit)
-        found[name] = Fitted(detector, state, score, used, clean, limit, not on_host, seconds)
+        given, on_host = clean_images(run, settings), settings.get("method", name) in ON_HOST
+        found[name] = ready(own, detector, variables, given, stream_key(run.seed, "detector", name), on_host)
+        if settings.get("threshold", None) is not None:
+            found[name] = found[name]._replace(threshold=float(settings.threshold))
         update(len(found))
     members = {name: found[name] for name in run.config.joint if name in found}
     if members:

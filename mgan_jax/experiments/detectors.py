@@ -5,8 +5,8 @@ from other attacks, not from this one), of the `num_adversarial` successes `auro
 and `detection_rate` at `threshold`, which was taken on other clean images; `false_positive_rate` of `num_images` clean ones.
 Of a sequential test `mutants_used` is the mean over the successes, `mutants_used_clean` that over all clean images.
 `attack_rows`: success, distances, and the shares of all images that succeed and pass all detectors one by one, or the joint rule.
-`adaptive_rows`: attacks whose loss contains a detector's score, `undetected_rate` those that fool and pass, `others` those that
-fool and pass the other detectors.
+`adaptive_rows`: attacks whose loss contains a detector's score, or where it counts votes L_mutate; `undetected_rate` those that
+fool and pass, `others` those that fool and pass the other detectors.
 """
 
 import time
@@ -197,6 +197,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     test = correct_images(dataset.test, clean, config.testing.num_images)
     names = chosen_rows(config, "detectors")
     fitted = detecting.detectors(run, names, classifier, variables)
+    stands = evading.stand_ins(run, fitted, classifier, variables)
     read = read_of(run, names, fitted)
     made = attacks_made(run, fitted, classifier, variables, test, read)
     images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
@@ -218,7 +219,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         "rows": detection_rows(run, names, fitted, made, scores),
         "attack_rows": attack_rows(run, fitted, made, scores, test),
         "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in made.values()]),
-        "adaptive_rows": evading.adaptive_rows(run, fitted, classifier, variables, adaptive_test, read),
+        "adaptive_rows": evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test, read),
     }  # fmt: skip
     of = lambda name, attack: scores[form(name, attack, fitted)][attack]["scores"][made[attack].success]  # noqa: E731
     successes = {name: {"clean": scores[name]["clean"]["scores"], **{attack: of(name, attack) for attack in made}}

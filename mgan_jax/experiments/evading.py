@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import metrics, workdir
+from mgan_jax import engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.undetected import undetected
 from mgan_jax.checkpoint import digest
-from mgan_jax.detectors.combined import clean_ranks, combined, ranks, threshold
+from mgan_jax.detectors.combined import clean_ranks, combined, ranks
 from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.experiments import crafting, detecting, reads
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
@@ -23,12 +23,17 @@ from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Split, Variable
 UNDETECTED = "mgan_undetected"
 
 
-def mutant_loss(apply_fn: ApplyFn) -> Callable[[Variables, Variables, Array], Array]:
-    """`score(variables, mutants, images) -> [B]`: the mean of L_mutate over a tree of mutants, differentiable."""
+def mutant_loss(apply_fn: ApplyFn, method: str = "auto") -> Callable[[Variables, Variables, Array], Array]:
+    """`score(variables, mutants, images) -> [B]`: the mean of L_mutate over a tree of mutants, differentiable.
+
+    Args:
+      apply_fn: the target.
+      method: as in `engine.evaluate`.
+    """
 
     def score(variables: Variables, mutants: Variables, images: Array) -> Array:
         decisions = jax.lax.stop_gradient(apply_fn(variables, images).argmax(-1))
-        return jax.lax.map(lambda mutant: disagreement(apply_fn(mutant, images), decisions), mutants).mean(0)
+        return engine.evaluate(apply_fn, mutants, images, lambda logits: disagreement(logits, decisions), method).mean(0)
 
     return score
 
@@ -36,19 +41,21 @@ def mutant_loss(apply_fn: ApplyFn) -> Callable[[Variables, Variables, Array], Ar
 def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables) -> Fitted:
     """What an attack follows in place of a detector that counts mutants' votes: L_mutate, of mutants of the attacker's own.
 
-    The attacker knows the operator, the rate and the filter, not the detector's mutants. Calibrated as the detector is, on the
-    same clean images.
+    The attacker knows the operator, the rate and the filter, not the detector's mutants; these are judged on training images.
+    Calibrated as the detector is, on the same clean images.
+
+    Raises:
+      ValueError: none of the attacker's mutants qualifies.
     """
-    settings, number = run.config.detectors[name], run.config.adaptive.num_mutants
+    settings, number, testing = run.config.detectors[name], run.config.adaptive.num_mutants, run.config.testing
+    own = detecting.own_run(run, f"{name}_followed", settings)
+    own = own._replace(beside={**own.beside, "num_mutants": number, "num_fit_images": testing.num_fit_images})
     mutate = build_mutation(run.config, settings.operator, settings.rate)
-    least = {key: value for key, value in settings.arguments.items() if key == "min_accuracy_ratio"}
-    images, labels = (array[: run.config.testing.num_fit_images] for array in run.dataset.train)
-    fit = label_change_rate(classifier, mutate, number, **least).fit
-    mutants = fit(stream_key(run.seed, "attacker's mutants", name), variables, images, labels)
-    score = mutant_loss(classifier.apply)
-    of = detecting.scorer(run, score, mutants, variables, on_host=False)
-    clean = of(detecting.calibration_images(run))
-    return Fitted(Detector(fit, score), mutants, of, None, clean, threshold(clean), True, 0.0)
+    least = settings.get("arguments", {}).get("min_accuracy_ratio", 0.9)
+    detector = Detector(label_change_rate(classifier, mutate, number, least).fit, mutant_loss(classifier.apply))
+    given = tuple(array[: testing.num_fit_images] for array in run.dataset.train)
+    key = stream_key(run.seed, "attacker's mutants", name)
+    return detecting.ready(own, detector, variables, given, key, on_host=False)
 
 
 def differentiable_members(run: Run, fitted: dict[str, Fitted]) -> list[str]:
@@ -56,25 +63,29 @@ def differentiable_members(run: Run, fitted: dict[str, Fitted]) -> list[str]:
     return [name for name in run.config.joint if name in fitted and fitted[name].differentiable]
 
 
-def followed(run: Run, name: str, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables) -> Fitted:
+def stand_ins(run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
+    """Of every detector that counts votes and is attacked, by itself or in the joint rule, what attacks follow in its place."""
+    attacked = [name for name in run.config.adaptive.detectors if name in fitted]
+    members = {name for aimed in attacked for name in (fitted[JOINT].state if aimed == JOINT else (aimed,))}
+    names = [name for name in fitted if name in members and not fitted[name].differentiable]
+    return {name: stand_in(run, name, classifier, variables) for name in names}
+
+
+def followed(run: Run, name: str, fitted: dict[str, Fitted], stands: dict[str, Fitted]) -> Fitted:
     """What an attack on a detector, or on the joint rule, follows: scores that have a derivative, or their stand-ins."""
     if name != JOINT:
-        return fitted[name] if fitted[name].differentiable else stand_in(run, name, classifier, variables)
-    detectors, state = {}, {}
-    for member, of in fitted[JOINT].state.items():
-        if fitted[member].differentiable:
-            detectors[member], state[member] = fitted[member].detector, of
-        else:
-            other = stand_in(run, member, classifier, variables)
-            half = run.config.testing.num_validation_images // 2
-            detectors[member], state[member] = other.detector, {"state": other.state, "clean": clean_ranks(other.clean[:half])}
-    return fitted[JOINT]._replace(detector=combined(detectors), state=state, differentiable=True)
+        return stands.get(name, fitted[name])
+    half = run.config.testing.num_validation_images // 2
+    chosen = {member: stands.get(member, fitted[member]) for member in fitted[JOINT].state}
+    state = {member: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for member, one in chosen.items()}
+    detector = combined({member: one.detector for member, one in chosen.items()})
+    return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
 
 
 def adaptive_attack(
     run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, read: dict
 ) -> Attacked:
-    """Images that are to fool the target and pass a detector, made with both in hand."""
+    """Images that are to fool the target and pass a detector, made with both in hand; `one` as `followed` gives it."""
     settings = run.config.adaptive
     attack = selective_gradient_descent(
         lambda v, x: classifier.apply(v["target"], x),
@@ -89,30 +100,30 @@ def adaptive_attack(
         result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
         return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
 
-    own = {**run.reads(), **read, "adaptive": settings.to_dict(), "threshold": one.threshold, "images": digest([test])[:16]}
+    adaptive = {"arguments": settings.arguments.to_dict(), "batch_size": settings.batch_size}
+    own = {**run.reads(), **read, "adaptive": adaptive, "threshold": one.threshold, "images": digest([test])[:16]}
     done = workdir.stage(run.path, f"adaptive_{name}", own, make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
 
 def adaptive_rows(
-    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split, read: dict[str, Any]
+    run: Run,
+    fitted: dict[str, Fitted],
+    stands: dict[str, Fitted],
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    read: dict[str, Any],
 ) -> list[dict]:
-    """A row for each detector of `config.adaptive.detectors` under attacks whose loss contains its score."""
+    """A row for each detector of `config.adaptive.detectors` under attacks that follow it (`followed`)."""
     rows, arguments = [], run.config.adaptive.arguments
     names = [name for name in run.config.adaptive.detectors if name in fitted]
     update = run.start("attacks on detectors", len(names), "detectors")
     for done, name in enumerate(names, 1):
-        aimed = followed(run, name, fitted, classifier, variables)
-        members = {JOINT: run.config.joint}.get(name, (name,))
-        made = adaptive_attack(
-            run,
-            name,
-            aimed,
-            classifier,
-            variables,
-            test,
-            {member: read["detectors"][member] for member in members if member in fitted},
-        )
+        members = [member for member in (run.config.joint if name == JOINT else (name,)) if member in fitted]
+        own = {member: read["detectors"][member] for member in members}
+        own |= {"num_mutants": run.config.adaptive.num_mutants} if any(member in stands for member in members) else {}
+        made = adaptive_attack(run, name, followed(run, name, fitted, stands), classifier, variables, test, own)
         passes = {
             other: one.score(made.images) <= one.threshold for other, one in fitted.items() if detecting.WITHOUT not in other
         }
@@ -148,7 +159,8 @@ def undetected_images(
     base = crafting.build_generative_attack(run.config, "mgan", classifier.apply, operators)
     excess = lambda v, x: of_each(v, joint.state, x) - joint.threshold  # noqa: E731
     attack = undetected(base, excess, weight, run.config.undetected.margin)
-    beside = {"undetected": {"weight": weight, "margin": run.config.undetected.margin}, "joint": read["detectors"]}
+    own = {"weight": weight, "margin": run.config.undetected.margin, "hinges": "each detector's"}
+    beside = {"undetected": own, "joint": read["detectors"]}
     own = run._replace(beside={**run.beside, **beside})
     settings = run.config.attacks.mgan
     state, _ = train_generator(own, name, attack, variables, settings, reads.of_attack(own, "mgan"))

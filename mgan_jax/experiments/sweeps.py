@@ -1,6 +1,7 @@
 """Attacks along an axis: robust accuracy against epsilon, and label change rate against the confidence an attack asks for."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgan_jax import engine, population, workdir
+from mgan_jax.build import factory
 from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.streams import stream_key
@@ -138,7 +140,8 @@ def limit_rows(run: Run, names: Sequence[str], classifier: Classifier, variables
         arguments = own.get("arguments", {})
         most = 1.0 if arguments.get("norm", "linf") == "linf" else float(np.sqrt(np.prod(test.images.shape[1:])))
         # A step of a fixed length may not get there.
-        settings = changed(own, epsilon=(0.0, most), **({"step_size": None} if "step_size" in arguments else {}))
+        parameters = inspect.signature(factory("attacks", own.get("method", name))).parameters
+        settings = changed(own, epsilon=(0.0, most), **({"step_size": None} if "step_size" in parameters else {}))
         found = bounds_rows(run, "limits", name, settings, classifier, variables, few)
         rows += [{**row, "method": own.get("method", name)} for row in found]
     return rows

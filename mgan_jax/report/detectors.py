@@ -87,8 +87,8 @@ def attack_table(results: dict) -> Table:
 
 
 def adaptive_table(results: dict) -> Table:
-    """A line a detector whose score is in the attack's loss."""
-    heads = ["detector in the loss", "norm", "epsilon", "n", "fools %", "fools and passes it %", "fools and passes others %"]
+    """A line a detector that the attack's loss follows."""
+    heads = ["detector attacked", "norm", "epsilon", "n", "fools %", "fools and passes it %", "fools and passes others %"]
     lines = [
         [words(row["detector"]), row["norm"], f"{row['epsilon']:g}", number(row["num_images"], 0),
          measure(row, "success_rate", 1, 100), measure(row, "undetected_rate", 1, 100, True),
@@ -106,7 +106,7 @@ def sentences(results: dict) -> list[str]:
                 if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
         least = f"detects {percent(min(mean))} to {percent(max(mean))} % of attacks that do not know it; " if mean else ""
         passes, count = measure(row, "undetected_rate", 1, 100), number(row["num_images"], 0)
-        found.append(f"{words(row['detector'])} {least}with its score in the loss {passes} % of n = {count} images fool the "
+        found.append(f"{words(row['detector'])} {least}of an attack that follows it {passes} % of n = {count} images fool the "
                      f"network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
     for row in results["attack_rows"]:
         if row["attack"].startswith("mgan") and "passes_joint_rate" in row:
@@ -128,7 +128,8 @@ def write_detectors(path: Path, results: dict, scores: dict[str, dict[str, np.nd
     attacks = [row["attack"] for row in results["attack_rows"] if all(len(parts[row["attack"]]) for parts in scores.values())]
     known = (
         "Selective gradient descent (Bryniarski et al. 2021): the margin to fool until it fools, then the detector's score. "
-        "Joint: the members whose scores have a derivative are followed, and the whole rule has to be passed."
+        "In place of a detector that counts mutants' votes, alone or in the joint rule, it follows L_mutate of mutants of its "
+        "own; the detector itself has to be passed."
     )
     caption, beside = uncertainty(results)
     learned = "A detector that learns from attacks is shown, for each of these, as it is when that attack is left out."

@@ -14,7 +14,7 @@ from mgan_jax.training import gan
 
 def brightness(variables, images):
     """By how much the left and the right half are too bright."""
-    return jnp.stack([half.mean((1, 2, 3)) - 0.5 for half in jnp.split(images, 2, 2)])
+    return jnp.stack([half.mean((1, 2, 3)) - 0.62 for half in jnp.split(images, 2, 2)])
 
 
 def test_the_loss_is_the_hinge_added(target, images):
@@ -26,7 +26,8 @@ def test_the_loss_is_the_hinge_added(target, images):
         plain, done = jax.jit(base.generator_loss)(*arguments)
         total, more = jax.jit(undetected(base, brightness, weight=3.0, margin=0.05).generator_loss)(*arguments)
     made = np.asarray(done.adversarial)
-    left, right = made[:, :, :4].mean((1, 2, 3)) - 0.5, made[:, :, 4:].mean((1, 2, 3)) - 0.5
+    left, right = made[:, :, :4].mean((1, 2, 3)) - 0.62, made[:, :, 4:].mean((1, 2, 3)) - 0.62
+    assert ((left > 0) != (right > 0)).any() and (np.minimum(left, right) < -0.05).any(), "one half alone, and none"
     hinges = np.maximum(left + 0.05, 0) + np.maximum(right + 0.05, 0)
     np.testing.assert_allclose(total - plain, 3 * hinges.mean(), rtol=1e-4)
     np.testing.assert_allclose(more.metrics["detected"], ((left > 0) | (right > 0)).mean())

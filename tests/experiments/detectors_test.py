@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 from ml_collections import ConfigDict
 
+from mgan_jax import checkpoint
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import detecting, detectors, evading
 from mgan_jax.experiments.options import Options
@@ -108,6 +109,17 @@ def test_where_votes_are_counted_an_attack_follows_the_loss_of_its_own_mutants(m
         shares = scipy.special.softmax(np.asarray(classifier.apply(mutant, images[0])), -1)
         by_hand.append(-np.log(shares[np.arange(8), decisions]))
     np.testing.assert_allclose(found, np.mean(by_hand, 0), rtol=1e-4)
+
+
+def test_stand_ins_are_mutants_of_the_attackers_own_and_calibrated_by_their_loss(made):
+    path, _ = made
+    kept = {name: checkpoint.restore(path / "detectors" / name / "checkpoints" / "state")["state"] for name in
+            ("label_change_rate", "label_change_rate_followed")}  # fmt: skip
+    theirs, own = (max(jax.tree.leaves(kept[name]["params"]), key=np.size) for name in kept)
+    assert len(own) == CONFIG["adaptive"]["num_mutants"]
+    assert not any((one == other).all() for one in own for other in theirs)
+    calibrated = np.load(path / "detectors" / "label_change_rate_followed" / "stages" / "calibration.npz")["scores"]
+    assert np.ptp(calibrated) > 0, "no share of votes"
 
 
 def test_cells_are_what_the_kept_scores_say(made):
