@@ -62,7 +62,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         },
         "two_step_adversarial_training": {
             "method": "fast_adversarial_training",
-            "arguments": {**linf, "num_steps": 2, "step_size": epsilon * 2 / 3},
+            "arguments": {**linf, "num_steps": 2, "step_size": epsilon * 2 / 3, "epsilon_warmup": 1000 if mnist else 100},
             "networks": classifier("strided_cnn"),
             "training": {**robust},
             "num_adaptive_images": 1000 if mnist else 100,

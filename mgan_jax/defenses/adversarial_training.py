@@ -33,7 +33,8 @@ def adversarial_training(
         raise ValueError(f"clean_weight is {clean_weight}; choose it from 0 to below 1")
     attack = make_attack(classifier.apply)
 
-    def craft(key: Array, variables: Variables, images: Array, labels: Array) -> Array:
+    def craft(key: Array, step: Array, variables: Variables, images: Array, labels: Array) -> Array:
+        del step
         return attack(key, variables, images, labels).adversarial
 
     return trained_on(classifier, train, craft, clean_weight)
@@ -44,7 +45,7 @@ def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array]
 
     Args:
       classifier, train, clean_weight: as in `adversarial_training`.
-      craft: `craft(key, variables, images, labels) -> adversarial [B, H, W, C]`, not differentiated.
+      craft: `craft(key, step, variables, images, labels) -> adversarial [B, H, W, C]`, not differentiated; `step` counts from 0.
     """
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> Variables:
@@ -54,7 +55,7 @@ def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array]
         def loss(params, key, step, images, labels):
             network = {**fresh, "params": params}
             step_key = jax.random.fold_in(key, step)
-            adversarial = jax.lax.stop_gradient(craft(step_key, jax.lax.stop_gradient(network), images, labels))
+            adversarial = jax.lax.stop_gradient(craft(step_key, step, jax.lax.stop_gradient(network), images, labels))
             cross_entropy = optax.softmax_cross_entropy_with_integer_labels
             logits = classifier.apply(network, adversarial)
             total = (1 - clean_weight) * cross_entropy(logits, labels).mean()

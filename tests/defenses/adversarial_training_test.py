@@ -46,6 +46,28 @@ def test_two_fast_steps_by_hand_and_where_gradients_are_taken():
     assert (np.sign(cut - peak) != np.sign(x + start - peak)).any()
 
 
+def test_a_warm_up_lets_epsilon_rise_along_a_line():
+    """Seen from within the loss, which trains nothing here: how far images were moved at these steps."""
+    seen = []
+
+    def train(key, name, params, loss, data):
+        for step in (0, 1, 4, 9, 50):
+            moved.clear()
+            with jax.debug_key_reuse(False):
+                loss(params, key, jnp.int32(step), *data)
+            seen.append(float(jnp.abs(moved[-1] - data[0]).max()))
+        return params
+
+    moved = []
+    made = mlp((8, 8, 1), 10, (4,))
+    watched = made._replace(apply=lambda v, x: (moved.append(x), made.apply(v, x))[1])
+    images, labels = jnp.full((20, 8, 8, 1), 0.5), jnp.arange(20, dtype=jnp.int32) % 10
+    fast_adversarial_training(watched, train, 0.2, epsilon_warmup=10).fit(jax.random.key(0), None, images, labels)
+    np.testing.assert_allclose(seen, [0.02, 0.04, 0.1, 0.2, 0.2], rtol=0.02)
+    with pytest.raises(ValueError, match="epsilon_warmup is -1"):
+        fast_adversarial_training(made, train, epsilon_warmup=-1)
+
+
 def accuracies(defense, trained):
     """Clean accuracy and that under PGD-20 of the undefended network and of the defended one, on validation images."""
     classifier, variables, data = trained
