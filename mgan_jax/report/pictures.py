@@ -1,6 +1,6 @@
 """Pictures of images: what attacks do to them, and what the target makes of them."""
 
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,9 @@ def attack_grid(material: Material, attacks: list[str] | None = None, num_images
         elif column % 2:
             end = axes[0][column + 1].get_position()
             name = attacks[column // 2]
+            lines = "\n".join(part.replace(" ", "_") for part in wrap(name.replace("_", " "), 24))
             figure.text(
-                (box.x0 + end.x1) / 2, height, name, ha="center", va="center", fontsize=9, color=colour(name), fontweight="bold"
+                (box.x0 + end.x1) / 2, height, lines, ha="center", va="center", fontsize=9, color=colour(name), fontweight="bold"
             )
     return figure
 
