@@ -104,7 +104,8 @@ def sentences(results: dict) -> list[str]:
     for row in results["adaptive_rows"]:
         mean = [one["detection_rate"] for one in results["rows"]
                 if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
-        least = f"detects {percent(min(mean))} to {percent(max(mean))} % of attacks that do not know it; " if mean else ""
+        span = " to ".join(dict.fromkeys(percent(end) for end in (min(mean), max(mean)))) if mean else ""
+        least = f"detects {span} % of attacks that do not know it; " if mean else ""
         passes, count = measure(row, "undetected_rate", 1, 100), number(row["num_images"], 0)
         found.append(f"{words(row['detector'])} {least}of an attack that follows it {passes} % of n = {count} images fool the "
                      f"network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
