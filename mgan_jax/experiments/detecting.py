@@ -179,11 +179,17 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
     return found
 
 
+def as_one(run: Run, members: dict[str, Fitted]) -> tuple[Detector, dict[str, Any]]:
+    """Fitted detectors as `combined`, and its state: ranks are among the first half of the calibration images."""
+    half = run.config.testing.num_validation_images // 2
+    state = {name: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for name, one in members.items()}
+    return combined({name: one.detector for name, one in members.items()}), state
+
+
 def joint(run: Run, members: dict[str, Fitted], variables: Variables) -> Fitted:
     """The joint rule of fitted detectors: ranks from one half of the calibration images, the threshold from the other."""
     half = run.config.testing.num_validation_images // 2
-    detector = combined({name: one.detector for name, one in members.items()})
-    state = {name: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for name, one in members.items()}
+    detector, state = as_one(run, members)
     differentiable = all(one.differentiable for one in members.values())
     score = scorer(run, detector.score, state, variables, not differentiable)
     # What `combined` would score, from scores that are there.

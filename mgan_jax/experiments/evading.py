@@ -10,7 +10,7 @@ from mgan_jax import engine, metrics, workdir
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.undetected import undetected
 from mgan_jax.checkpoint import digest
-from mgan_jax.detectors.combined import clean_ranks, combined, ranks
+from mgan_jax.detectors.combined import ranks
 from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.experiments import crafting, detecting, reads
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
@@ -75,10 +75,7 @@ def followed(run: Run, name: str, fitted: dict[str, Fitted], stands: dict[str, F
     """What an attack on a detector, or on the joint rule, follows: scores that have a derivative, or their stand-ins."""
     if name != JOINT:
         return stands.get(name, fitted[name])
-    half = run.config.testing.num_validation_images // 2
-    chosen = {member: stands.get(member, fitted[member]) for member in fitted[JOINT].state}
-    state = {member: {"state": one.state, "clean": clean_ranks(one.clean[:half])} for member, one in chosen.items()}
-    detector = combined({member: one.detector for member, one in chosen.items()})
+    detector, state = detecting.as_one(run, {member: stands.get(member, fitted[member]) for member in fitted[JOINT].state})
     return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
 
 
