@@ -41,7 +41,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.skip = ()  # attacks, named below, that are not run
     epsilon = 0.3 if mnist else 0.2
     config.epsilon = epsilon
-    linf = {"epsilon": epsilon}
+    linf, l2 = {"epsilon": epsilon}, 1.5 if mnist else 0.75
     pgd = {**linf, "num_steps": 40, "step_size": None}
     batch = 128 if mnist else 50
     robust = {**training(1 if smoke else 10 if mnist else 40, 5e-3, 100 if mnist else 50), "warmup": 0.4}
@@ -81,6 +81,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "networks": classifier("strided_cnn"),
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
             "training": {**robust, "learning_rate": 2e-3, "epochs": robust["epochs"] * 0.4},
+        },
+        # Robust features are rebuilt from it: robust within L-inf a network thresholds pixels and has no gradient at black ones.
+        "l2_adversarial_training": {
+            "method": "adversarial_training",
+            "networks": classifier("strided_cnn"),
+            "attacks": {"make_attack": {"name": "pgd", "norm": "l2", "epsilon": l2, "num_steps": 5, "step_size": l2 / 3}},
+            "training": {**robust, "learning_rate": 2e-3, "epochs": robust["epochs"] * 0.3},
         },
         "mgan_adversarial_training": {
             "method": "adversarial_training",
@@ -122,7 +129,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             **seldom(),
         },
         "robust_features": {
-            "of": "two_step_adversarial_training",
+            "of": "l2_adversarial_training",
             "arguments": {"num_steps": 10 if smoke else 100, "step_size": 0.2},
             "networks": classifier("lenet"),
             "training": {**plain},
