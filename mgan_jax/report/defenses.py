@@ -167,7 +167,7 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
     for name, lines in results["checklists"].items():
         if lines:
             table, broken = checked_table(words(name), lines)
-            checked.append(Block("", table, marked=broken))
+            checked.append(Block("", table, heading=words(name), marked=broken))
     under = (
         f"Under {results['config']['masking']['attack']} made against the defended network; the checklist says what is stronger."
     )

@@ -12,6 +12,7 @@ from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import defenses, masking, options
 from mgan_jax.experiments.options import Options
 from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table, write_defenses
+from mgan_jax.report.heatmap import words
 from mgan_jax.report.material import PurifiedMaterial
 
 TRAINING = {"epochs": 2, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20}
@@ -107,6 +108,10 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
         and "Before and after purification" in page
         and "training images of robust_features" in page
     )
+    checked = page.split("Masked gradients?")[1]
+    assert [name for name, lines in results["checklists"].items() if f"<h3>{words(name)}</h3>" in checked] == [
+        name for name, lines in results["checklists"].items() if lines
+    ]
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     defenses.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
