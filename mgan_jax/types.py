@@ -217,11 +217,14 @@ class Defense(NamedTuple):
         arXiv:1802.00420), said in the factory: an attack on `apply` is then an adaptive one.
       purify: for those that change the image before the target sees it: `purify(variables, images) -> [B, H, W, C]`, of the same
         variables; else None.
+      redraw: for those that draw at random: `redraw(key, variables)`, the same variables with other draws, which attackers who do
+        not know those in the state average over (`expectation_over_transformations`); else None.
     """
 
     fit: Callable[..., Any]
     apply: ApplyFn
     purify: Callable[..., Array] | None = None
+    redraw: Callable[[Array, Variables], Variables] | None = None
 
 
 class TrainState(NamedTuple):

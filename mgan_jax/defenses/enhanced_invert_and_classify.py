@@ -82,8 +82,4 @@ def enhanced_invert_and_classify(
     def as_target(variables: Variables) -> Variables:
         return {**variables, "target": variables["defense"]["classifier"]}
 
-    return Defense(
-        fit,
-        apply=lambda variables, images: plain.apply(as_target(variables), images),
-        purify=plain.purify,
-    )
+    return plain._replace(fit=fit, apply=lambda variables, images: plain.apply(as_target(variables), images))

@@ -52,14 +52,19 @@ def invert_and_classify(
     if code_size < 1 or num_restarts < 1 or not start_scale > 0:
         raise ValueError(f"code_size is {code_size}, num_restarts {num_restarts}, start_scale {start_scale}; choose them > 0")
 
+    def draw(key: Array) -> Array:
+        return start_scale * jax.random.normal(key, (num_restarts, code_size))
+
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict[str, Any]:
         del variables, labels
         generator_key, start_key = jax.random.split(key)
-        starts = start_scale * jax.random.normal(start_key, (num_restarts, code_size))
-        return {"generator": train_generator(generator_key, images), "starts": starts}
+        return {"generator": train_generator(generator_key, images), "starts": draw(start_key)}
 
     def purify(variables: Variables, images: Array) -> Array:
         state = variables["defense"]
         return decode(state["generator"], invert(decode, state["generator"], images, state["starts"], descent).codes)
 
-    return purifying(apply_fn, fit, purify)
+    def redraw(key: Array, variables: Variables) -> Variables:
+        return {**variables, "defense": {**variables["defense"], "starts": draw(key)}}
+
+    return purifying(apply_fn, fit, purify)._replace(redraw=redraw)

@@ -32,7 +32,7 @@ class Defended(NamedTuple):
       variables: of the network.
       purify: as in `Defense`.
       more: what attacks on it may ask for by name; of one that looks for an image's code `decode`, `code_size`, `classify`, the
-        network behind.
+        network behind; of one that draws `redraw`.
       seconds: of fitting, 0 without a defense; of a training that was resumed, of its last part.
     """
 
@@ -188,10 +188,12 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables, 
         # The state is a network of its own: mutants and features are those of that network.
         return Defended(own, arguments.get("classifier", classifier), state, None, {}, seconds)
     more = {}
+    if defense.redraw is not None:
+        more["redraw"] = defense.redraw
     if "decode" in arguments:
         behind = (lambda v: v["defense"]["classifier"]) if "classifier" in state else (lambda v: v["target"])
-        more = {"decode": arguments["decode"], "code_size": arguments["code_size"],
-                "classify": lambda v, x: classifier.apply(behind(v), x)}  # fmt: skip
+        more |= {"decode": arguments["decode"], "code_size": arguments["code_size"],
+                 "classify": lambda v, x: classifier.apply(behind(v), x)}  # fmt: skip
     network = classifier._replace(apply=defense.apply)
     return Defended(own, network, {"target": variables, "defense": state}, defense.purify, more, seconds)
 

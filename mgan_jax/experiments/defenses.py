@@ -28,8 +28,8 @@ from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.types import Dataset, Split
 
-CODED = ("decode", "code_size", "classify")
-"""What attacks on a defense that looks for an image's code ask for."""
+KNOWN = ("decode", "code_size", "classify", "redraw")
+"""What attacks on a defense that looks for an image's code, or that draws at random, ask for."""
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -47,7 +47,8 @@ def check(config: Any, dataset: Dataset) -> None:
         of = config.defenses[name].get("of")
         if of is not None and of not in list(config.defenses)[: list(config.defenses).index(name)]:
             raise ValueError(f"config.defenses.{name}.of is {of!r}; name a defense that stands before it")
-        _, given[name] = build_defense(config, name, classifier, dataset)
+        made, given[name] = build_defense(config, name, classifier, dataset)
+        given[name] |= {"redraw": made.redraw} if made.redraw else {}
     generating.check_shared(config, with_bases(config, list(given))[1:])
     for name, settings in config.attacks.items():
         unknown = [defense for defense in settings.get("defenses", ()) if defense not in (NONE, *config.defenses)]
@@ -57,7 +58,7 @@ def check(config: Any, dataset: Dataset) -> None:
         if not shown:
             continue
         more = {"classify": classifier.apply} | next((given[defense] for defense in shown if defense in given), {})
-        check_attack(config, name, classifier, dataset, **{field: more[field] for field in CODED if field in more})
+        check_attack(config, name, classifier, dataset, **{field: more[field] for field in KNOWN if field in more})
     named = [config.masking[line] for line in ("attack", *masking.COMPARED) if config.masking[line]]
     for name in named:
         if name not in config.attacks:

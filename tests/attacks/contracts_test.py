@@ -20,6 +20,7 @@ from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from mgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from mgan_jax.attacks.deepfool import deepfool
 from mgan_jax.attacks.evolutionary import evolutionary
+from mgan_jax.attacks.expectation_over_transformations import expectation_over_transformations
 from mgan_jax.attacks.few_pixel import few_pixel
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.fooling import fooling
@@ -82,6 +83,13 @@ def in_codes(apply_fn, epsilon):
     )
 
 
+def noisy(key, variables):
+    """The target with other output biases, as a defense that draws them."""
+    output = variables["params"]["output"]
+    output = {**output, "bias": output["bias"] + 0.1 * jax.random.normal(key, output["bias"].shape)}
+    return {**variables, "params": {**variables["params"], "output": output}}
+
+
 # name: (apply_fn, epsilon, variables) -> attack
 MAKE = {
     "adversarial_patch": lambda f, e, v: fitted(adversarial_patch(f, num_steps=2), v),
@@ -103,6 +111,9 @@ MAKE = {
     "carlini_wagner_linf": lambda f, e, v: carlini_wagner_linf(f, num_steps=10, initial_constant=1e-3, largest_constant=1.0),
     "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
     "evolutionary": lambda f, e, v: evolutionary(f, e, num_queries=40, population_size=10, tiles=4),
+    "expectation_over_transformations": lambda f, e, v: expectation_over_transformations(
+        f, lambda mean: pgd(mean, e, 5, 0.05), noisy, num_draws=2
+    ),
     "few_pixel": lambda f, e, v: few_pixel(f, 3, 10, 3),
     "fgsm": lambda f, e, v: fgsm(f, e),
     "fooling": lambda f, e, v: fooling(f, 0.05, 5),
@@ -127,9 +138,9 @@ L0 = ("adversarial_patch", "adversarial_patch_generator", "carlini_wagner_l0", "
 # As they are made here.
 UNTARGETED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "advgan", "mgan",
               "pgd_mutants", "undetected", "universal_perturbation")  # fmt: skip
-DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary", "few_pixel",
-           "gradient_descent", "latent_space", "pgd", "pgd_mutants", "selective_gradient_descent", "square",
-           "variance_reduced_gradient")  # fmt: skip
+DRAWING = ("adversarial_patch", "adversarial_patch_generator", "apgd", "autoattack", "evolutionary",
+           "expectation_over_transformations", "few_pixel", "gradient_descent", "latent_space", "pgd", "pgd_mutants",
+           "selective_gradient_descent", "square", "variance_reduced_gradient")  # fmt: skip
 BOUNDED = [name for name in MAKE if name not in (*UNBOUNDED, *L0)]
 LEARNED = ("adversarial_patch", "adversarial_patch_generator", "adversarial_transformation_network", "substitute_model",
            "universal_perturbation")  # fmt: skip
