@@ -95,9 +95,9 @@ def extras_table(results: dict) -> Table:
 
 def worst_table(results: dict) -> Table:
     """A line a norm, epsilon and knowledge: the worst case over its attacks."""
-    heads = ["norm", "epsilon", "knows", "withstand %", "attacks"]
+    heads = ["norm", "epsilon", "knows", "attacks", "withstand %"]
     lines = [
-        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], measure(row, "withstand_rate", 1, 100), ", ".join(row["attacks"])]
+        [row["norm"], f"{row['epsilon']:g}", row["knowledge"], ", ".join(row["attacks"]), measure(row, "withstand_rate", 1, 100)]
         for row in results["worst_cases"]
     ]
     return "Worst case", heads, lines
@@ -194,7 +194,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
             *([Block("Of these images, none of which was learned on.", extras, text_columns=2)] if extras[2] else []),
         ]),
         Section("Worst case", "An image withstands where every attack of the line fails; clean, all are classified correctly.",
-                [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=3)]
+                [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=4)]
                 if results["worst_cases"] else []),
         Section("What mutation testing sees", "", [
             Block("M mutants, N images flipped; normal: the same images clean. AUROC and TPR at 5 % false positives of the label "

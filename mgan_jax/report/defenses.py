@@ -98,10 +98,10 @@ def summary_table(results: dict) -> Table:
 
 def worst_table(results: dict) -> Table:
     """A line a defense, bound and knowledge, with the attacks whose worst case it is."""
-    heads = ["defense", "norm", "epsilon", "the attacker", "robust accuracy %", "n", "attacks"]
+    heads = ["defense", "norm", "epsilon", "the attacker", "attacks", "robust accuracy %", "n"]
     lines = [
         [words(row["defense"]), row["norm"], f"{row['epsilon']:g}", KNOWS[row["aware"]],
-         measure(row, "robust_accuracy", 1, 100, True), number(row["num_images"], 0), ", ".join(row["attacks"])]
+         ", ".join(map(words, row["attacks"])), measure(row, "robust_accuracy", 1, 100, True), number(row["num_images"], 0)]
         for row in results["worst_cases"]
     ]  # fmt: skip
     return "Worst cases", heads, lines
@@ -179,7 +179,7 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
         Section("Attack x defense", "", [*matrices, Block(f"{given} Distances: medians over successes.", cell_table(results),
                 folded=f"Every cell with its {beside}", text_columns=4)]),
         Section("Worst case", "Of untargeted attacks of one norm, bound and knowledge: an image counts where every attack fails.",
-                [Block("", worst_table(results), text_columns=4)]),
+                [Block("", worst_table(results), text_columns=5)]),
         Section("Against epsilon", "", curves if results["curve_rows"] else []),
         Section("Before and after purification", "", pictures),
         Section("What was learned from", "Training images, and what stood in their place in training.", rebuilt),
