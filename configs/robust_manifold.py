@@ -29,11 +29,15 @@ def get_config(variant: str = "digits") -> ConfigDict:
     mnist, smoke = variant == "mnist", variant == "smoke"
     if network == "mlp":
         config.target.name = "mlp"
-        # Small steps along the sign of its gradient ruin this network; see models.mlp.
-        config.target.model = ConfigDict({"widths": (512, 256) if mnist else (64,), "initial_scale": 10.0})
+        config.target.model = ConfigDict({"widths": (512, 256) if mnist else (64,)})
+        # Small steps along the sign of its gradient ruin this network; see models.standardized.
+        config.target.standardize = 0.03
         config.target.max_shift = 0
         config.target.epochs = 4 if mnist else 1 if smoke else 40
-    config.generators.vae.epochs = 10 if mnist else 1 if smoke else 60
+        if mnist:
+            config.target.learning_rate = 5e-4
+    config.generators.vae.code_size = 16
+    config.generators.vae.epochs = 40 if mnist else 1 if smoke else 60
     config.generators.vae.batch_size = 100 if mnist else 50
     config.epsilon = 0.2
     shown = lambda: {"num_images": config.testing.num_images, "batch_size": 100, "masking": {"steps": (5, 20)}}  # noqa: E731

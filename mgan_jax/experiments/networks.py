@@ -37,10 +37,10 @@ def check_networks(config: Any, dataset: Dataset) -> dict[str, Classifier]:
     for name in config.networks:
         if not name.isidentifier():
             raise ValueError(f"config.networks names {name!r}; choose a name of letters, digits and underscores")
-        unknown = [field for field in config.networks[name] if field not in (*config.target, "model", OFFSET)]
+        fields = (*dict.fromkeys((*config.target, "model", "standardize")), OFFSET)
+        unknown = [field for field in config.networks[name] if field not in fields]
         if unknown:
-            fields = ", ".join((*config.target, "model", OFFSET))
-            raise ValueError(f"config.networks.{name} has {unknown[0]!r}; choose from {fields}")
+            raise ValueError(f"config.networks.{name} has {unknown[0]!r}; choose from {', '.join(fields)}")
         offset = offset_of(config, name)
         if not isinstance(offset, int) or offset < 0:
             raise ValueError(f"config.networks.{name}.{OFFSET} is {offset!r}; choose 0, 1, 2, ...")

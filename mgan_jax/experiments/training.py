@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from mgan_jax import checkpoint, devices, mutation, workdir
 from mgan_jax.build import build
 from mgan_jax.experiments.streams import stream_key
+from mgan_jax.models.standardized import standardized
 from mgan_jax.training import gan, loop, minimise, target
 from mgan_jax.types import Array, Classifier, Dataset, GenerativeAttack, Mutation, Train, Variables
 
@@ -155,10 +156,13 @@ def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train
 
 
 def build_target(config: Any, dataset: Dataset) -> Classifier:
-    """The target network of a config for the shapes of a data set."""
-    return build(
+    """The target network of a config for the shapes of a data set, and for its training images' statistics if it says so."""
+    made = build(
         "models", config.name, image_shape=dataset.image_shape, num_classes=dataset.num_classes, **config.get("model", {})
     )
+    if (least := config.get("standardize")) is None:
+        return made
+    return standardized(made, dataset.train.images, least)
 
 
 def train_target(run: Run) -> tuple[Classifier, Variables, dict[str, np.ndarray]]:

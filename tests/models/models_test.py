@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from mgan_jax import engine, population
 from mgan_jax.build import build
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.classifier import activations, first_weights
@@ -17,6 +18,8 @@ from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.encoder import encoder
 from mgan_jax.models.generator import generator
 from mgan_jax.models.layers import Conv, Dense, InstanceNorm, flatten, max_pool, swap_batch
+from mgan_jax.models.standardized import standardized
+from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
 
@@ -220,10 +223,30 @@ def test_other_decoders_and_encoders_are_refused(factory, arguments):
         factory(**arguments)
 
 
-def test_an_mlps_first_weights_can_begin_larger():
-    plain, large = (build("models", "mlp", image_shape=(8, 8, 1), num_classes=10, initial_scale=s) for s in (1.0, 10.0))
-    before, after = (model.init(jax.random.key(0))["params"] for model in (plain, large))
-    np.testing.assert_allclose(after["dense1"]["layer"]["kernel"], 10 * before["dense1"]["layer"]["kernel"])
-    np.testing.assert_array_equal(after["output"]["kernel"], before["output"]["kernel"])
-    with pytest.raises(ValueError, match=r"-2\.0"):
-        build("models", "mlp", image_shape=(8, 8, 1), num_classes=10, initial_scale=-2.0)
+def test_standardized_by_numpy():
+    images = np.random.default_rng(0).uniform(size=(20, 4, 4, 1)).astype(np.float32)
+    images[:, 0] = 0.5  # never varies
+    plain = build("models", "mlp", image_shape=(4, 4, 1), num_classes=3, widths=(5,))
+    made = standardized(plain, images, 0.1)
+    variables = made.init(jax.random.key(0))
+    scaled = (images - images.mean(0)[None]) / np.maximum(images.std(0), 0.1)[None]
+    assert np.all(scaled[:, 0] == 0)
+    np.testing.assert_allclose(made.apply(variables, images), plain.apply(variables, scaled), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(made.features(variables, images), plain.features(variables, scaled), rtol=1e-5, atol=1e-6)
+    x = images
+    for _, stage in made.stages:
+        x = stage(variables, x)
+    np.testing.assert_allclose(x, made.apply(variables, images), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"standardize is 0\.0"):
+        standardized(plain, images, 0.0)
+
+
+def test_mutants_of_a_standardized_network_keep_its_statistics():
+    images = np.random.default_rng(0).uniform(size=(20, 8, 8, 1)).astype(np.float32)
+    made = standardized(build("models", "lenet", image_shape=(8, 8, 1), num_classes=3), images, 0.1)
+    variables = made.init(jax.random.key(0))
+    mutants = population.sample(gaussian_fuzzing(rate=0.1), jax.random.key(1), variables, 4)
+    for found, own in zip(jax.tree.leaves(mutants["statistics"]), jax.tree.leaves(variables["statistics"]), strict=True):
+        np.testing.assert_array_equal(found, np.stack([own] * 4))
+    staged, mapped = (engine.outputs(made, mutants, images, variables, method=method) for method in ("stages", "map"))
+    np.testing.assert_allclose(staged, mapped, rtol=1e-4, atol=1e-5)
