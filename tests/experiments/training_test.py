@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax import checkpoint, workdir
 from mgan_jax.experiments import training
-from mgan_jax.experiments.training import Run, train
+from mgan_jax.experiments.training import Run, build_target, train
 from mgan_jax.types import Dataset, Split
 
 SETTINGS = ConfigDict({"batch_size": 4, "chunk_size": 5})
@@ -56,3 +56,14 @@ def test_a_training_that_was_stopped_between_its_ends_continues_bit_for_bit(tmp_
     resumed = trained("stopped")
     np.testing.assert_array_equal(resumed.state, whole.state)
     np.testing.assert_array_equal(resumed.history["loss"], whole.history["loss"])
+
+
+def test_a_target_is_standardized_by_its_training_images_alone():
+    train_images, other = np.random.default_rng(0).random((2, 18, 4, 4, 1), np.float32)
+    labels = np.arange(18, dtype=np.int32) % 3
+    data = Dataset(Split(train_images, labels), Split(other, labels), Split(other, labels), 3, (4, 4, 1), ())
+    variables = build_target(ConfigDict({"name": "linear", "standardize": 0.1}), data).init(jax.random.key(0))
+    np.testing.assert_allclose(variables["statistics"]["standardize"]["mean"], train_images.mean(0), rtol=1e-6)
+    assert "statistics" not in build_target(ConfigDict({"name": "linear"}), data).init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"standardize is -1\.0; choose"):
+        build_target(ConfigDict({"name": "linear", "standardize": -1.0}), data)
