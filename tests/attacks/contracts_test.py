@@ -50,11 +50,6 @@ def generative(factory, apply_fn, epsilon, **more):
     return jax.tree_util.Partial(made.attack, made.init(jax.random.key(5), (8, 8, 1)))
 
 
-def bright(variables, images):
-    """A detector's excess: images brighter than .5 on average."""
-    return images.mean((1, 2, 3))[None] - 0.5
-
-
 def fitted(learned, variables, shape=(8, 8, 1)):
     """A LearnedAttack, fitted to a few random images."""
     images = jax.random.uniform(jax.random.key(6), (8, *shape))
@@ -128,7 +123,7 @@ MAKE = {
     "square": lambda f, e, v: square(f, e, num_queries=30),
     "substitute_model": on_substitute,
     "variance_reduced_gradient": lambda f, e, v: variance_reduced_gradient(f, e, 5, 0.05, num_samples=2),
-    "undetected": lambda f, e, v: generative(lambda *nets: undetected(advgan(*nets), bright), f, e),
+    "undetected": lambda f, e, v: generative(lambda *nets: undetected(advgan(*nets), lambda v, x: x.mean((1, 2, 3))[None]), f, e),
     "universal_perturbation": lambda f, e, v: fitted(universal_perturbation(f, e, num_steps=5, batch_size=8), v),
 }
 # They have no epsilon.

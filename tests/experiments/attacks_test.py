@@ -46,9 +46,7 @@ def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_pa
     claims = {line["claim"]: line["holds"] for line in results["sanity"]}
     assert claims["pgd_l2: success at epsilon 0 is 0"] and claims["pgd_l2: success at epsilon 8 is 100 %"]
     (universal,) = (row for row in results["rows"] if row["attack"] == "universal_one_class" and "operator" not in row)
-    assert universal["num_fooling"] == 2 and universal["num_collateral"] == 18, (
-        "two images a class; those of one were to be fooled"
-    )
+    assert universal["num_fooling"] == 2 and universal["num_collateral"] == 18, "those of one class were to be fooled"
     with np.load(tmp_path / "run" / "adversarial.npz") as kept:
         for row in results["rows"]:
             if row["attack"] != "universal_one_class":
@@ -230,27 +228,12 @@ def test_sanity_lines_see_what_is_wrong(trained):
     classifier, variables, data = trained
     test = Split(data.test.images[:50], data.test.labels[:50])
     row = {"norm": "linf", "epsilon": 0.3, "targeted": False, "num_images": 1000, "out_of_bounds": 0, "not_finite": 0}
+    two = {"norm": "l2", "epsilon": 2.0}
     rows = [
         {**row, "attack": "pgd", "method": "pgd", "knowledge": "white box", "success_rate": 0.5},
         {**row, "attack": "square", "method": "square", "knowledge": "scores", "success_rate": 0.6},
-        {
-            **row,
-            "attack": "fgsm_l2",
-            "method": "fgsm",
-            "knowledge": "white box",
-            "success_rate": 0.9,
-            "norm": "l2",
-            "epsilon": 2.0,
-        },
-        {
-            **row,
-            "attack": "pgd_l2",
-            "method": "pgd",
-            "knowledge": "white box",
-            "success_rate": 0.05,
-            "norm": "l2",
-            "epsilon": 2.0,
-        },
+        {**row, **two, "attack": "fgsm_l2", "method": "fgsm", "knowledge": "white box", "success_rate": 0.9},
+        {**row, **two, "attack": "pgd_l2", "method": "pgd", "knowledge": "white box", "success_rate": 0.05},
     ]
     limits = [
         {"attack": "bim", "method": "bim", "epsilon": 0.0, "success_rate": 0.01, "num_images": 100},
