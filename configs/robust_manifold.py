@@ -82,6 +82,16 @@ def get_config(variant: str = "digits") -> ConfigDict:
             {"num_searches": 2, "num_steps": 10 if smoke else 40, "learning_rate": 0.1, "initial_constant": 10.0},
             method="carlini_wagner_l2", norm="l2", **aware,
         ),
+        # Few steps and constants, as each step is an inversion: they begin with a constant that fools.
+        "carlini_wagner_l0_straight_through": row(
+            {"num_steps": 10, "learning_rate": 0.1, "initial_constant": 10.0, "largest_constant": 20.0},
+            method="carlini_wagner_l0", norm="l0", **aware,
+        ),
+        "carlini_wagner_linf_straight_through": row(
+            {"num_steps": 10 if smoke else 20, "learning_rate": 0.1, "initial_constant": 10.0, "tau_factor": 0.7},
+            method="carlini_wagner_linf", norm="linf", **aware,
+        ),
+        "substitute_model_of_defended": {**attacks.attacks.substitute_model.to_dict(), "method": "substitute_model", **aware},
         "carlini_wagner_l0": {**attacks.attacks.carlini_wagner_l0.to_dict(), **unaware},
         "carlini_wagner_linf": {**attacks.attacks.carlini_wagner_linf.to_dict(), **unaware},
         "substitute_model": {**attacks.attacks.substitute_model.to_dict(), **unaware},

@@ -219,12 +219,14 @@ class Defense(NamedTuple):
         variables; else None.
       redraw: for those that draw at random: `redraw(key, variables)`, the same variables with other draws, which attackers who do
         not know those in the state average over (`expectation_over_transformations`); else None.
+      network: for those whose state is the variables of a network that answers in the target's place: that network; else None.
     """
 
     fit: Callable[..., Any]
     apply: ApplyFn
     purify: Callable[..., Array] | None = None
     redraw: Callable[[Array, Variables], Variables] | None = None
+    network: Classifier | None = None
 
 
 class TrainState(NamedTuple):

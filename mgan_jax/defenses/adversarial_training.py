@@ -68,4 +68,4 @@ def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array]
     def apply(variables: Variables, images: Array) -> Array:
         return classifier.apply(variables["defense"], images)
 
-    return Defense(fit, apply)
+    return Defense(fit, apply, network=classifier)

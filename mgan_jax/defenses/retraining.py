@@ -41,4 +41,4 @@ def learn_afresh(
 
 def replacing(classifier: Classifier, fit: Callable[..., Variables]) -> Defense:
     """A `Defense` whose state is the variables of this classifier, which answers alone: the target's are not looked at."""
-    return Defense(fit, lambda variables, images: classifier.apply(variables["defense"], images))
+    return Defense(fit, lambda variables, images: classifier.apply(variables["defense"], images), network=classifier)

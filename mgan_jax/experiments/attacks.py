@@ -157,19 +157,21 @@ def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]
 
 
 def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
-    """For each norm, epsilon and knowledge the share of images that some attack of that kind flips."""
-    groups: dict[tuple, list[str]] = {}
-    for name, row in rows.items():
-        if row["epsilon"] is not None and not row["targeted"] and not row["some_classes"]:
-            groups.setdefault((row["norm"], row["epsilon"], row["knowledge"]), []).append(name)
-    return [
-        {
-            "norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names,
-            "success_rate": float(np.any([made[name].success for name in names], axis=0).mean()),
-            "withstand_rate": float(1 - np.any([made[name].success for name in names], axis=0).mean()),
-        }
-        for (norm, epsilon, knowledge), names in groups.items()
-    ]  # fmt: skip
+    """For each norm, epsilon and knowledge the share of images that some attack of that kind, within that epsilon, flips."""
+    bounded = {
+        name: row for name, row in rows.items()
+        if row["epsilon"] is not None and not row["targeted"] and not row["some_classes"]
+    }  # fmt: skip
+    found = []
+    for norm, epsilon, knowledge in dict.fromkeys((row["norm"], row["epsilon"], row["knowledge"]) for row in bounded.values()):
+        names = [
+            name for name, row in bounded.items()
+            if (row["norm"], row["knowledge"]) == (norm, knowledge) and row["epsilon"] <= epsilon
+        ]  # fmt: skip
+        flipped = float(np.any([made[name].success for name in names], axis=0).mean())
+        found.append({"norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names, "success_rate": flipped,
+                      "withstand_rate": 1 - flipped})  # fmt: skip
+    return found
 
 
 def material(run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked]) -> Material:

@@ -184,9 +184,9 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables, 
     defense, arguments = build_defense(run.config, name, classifier, run.dataset, train, run, variables)
     images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
     state, seconds = fitted(own, lambda key: defense.fit(key, variables, images, labels), stream_key(run.seed, "defense", name))
-    if set(state) == set(variables):
-        # The state is a network of its own: mutants and features are those of that network.
-        return Defended(own, arguments.get("classifier", classifier), state, None, {}, seconds)
+    if defense.network is not None:
+        # Mutants and features are those of that network.
+        return Defended(own, defense.network, state, None, {}, seconds)
     more = {}
     if defense.redraw is not None:
         more["redraw"] = defense.redraw

@@ -182,14 +182,13 @@ def defense_rows(
 def worst_cases(rows: list[dict], kept: dict[tuple[str, bool], np.ndarray]) -> list[dict]:
     """For each norm and epsilon the share of images that every attack leaves, of those that know the defense and of all.
 
-    An attacker who knows the defense can use images made without knowing it, too.
+    An attacker who knows the defense can use images made without knowing it, too, and those of smaller epsilons.
     """
-    groups: dict[tuple, list[tuple[str, bool]]] = {}
-    for one in rows:
-        if one["epsilon"] is not None and not one["targeted"]:
-            groups.setdefault((one["norm"], one["epsilon"]), []).append((one["attack"], one["aware"]))
+    bounded = [one for one in rows if one["epsilon"] is not None and not one["targeted"]]
     found = []
-    for (norm, epsilon), keys in groups.items():
+    for norm, epsilon in dict.fromkeys((one["norm"], one["epsilon"]) for one in bounded):
+        within = [one for one in bounded if one["norm"] == norm and one["epsilon"] <= epsilon]
+        keys = [(one["attack"], one["aware"]) for one in within]
         for aware in (False, True):
             chosen = [key for key in keys if aware or not key[1]]
             if chosen and (aware is False or any(key[1] for key in chosen)):
