@@ -17,7 +17,7 @@ from mgan_jax.experiments.sweeps import changed, stage_rows
 from mgan_jax.types import Classifier, Dataset, Split
 
 COMPARED = ("black_box", "single_step")
-"""Fields of `config.masking` that name an attack whose line is left out where they are empty."""
+"""Fields of `config.masking` that name an attack whose line says nothing where they are empty."""
 
 
 def settings_of(config: Any, name: str, field: str) -> Any:

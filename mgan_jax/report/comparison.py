@@ -194,7 +194,7 @@ def write_comparison(path: Path, results: dict, material: Material) -> None:
             *([Block("Of these images, none of which was learned on.", extras, text_columns=2)] if extras[2] else []),
         ]),
         Section("Worst case", "An image withstands where every attack of the line fails; clean, all are classified correctly.",
-                [Block("Untargeted attacks of one norm, bound and knowledge.", worst_table(results), text_columns=4)]
+                [Block("Untargeted attacks of one norm and knowledge, within the bound.", worst_table(results), text_columns=4)]
                 if results["worst_cases"] else []),
         Section("What mutation testing sees", "", [
             Block("M mutants, N images flipped; normal: the same images clean. AUROC and TPR at 5 % false positives of the label "

@@ -178,7 +178,7 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
         Section("Summary", "", [Block(caption, summary_table(results))]),
         Section("Attack x defense", "", [*matrices, Block(f"{given} Distances: medians over successes.", cell_table(results),
                 folded=f"Every cell with its {beside}", text_columns=4)]),
-        Section("Worst case", "Of untargeted attacks of one norm, bound and knowledge: an image counts where every attack fails.",
+        Section("Worst case", "Of untargeted attacks of one norm within the bound: an image counts where every attack fails.",
                 [Block("", worst_table(results), text_columns=5)]),
         Section("Against epsilon", "", curves if results["curve_rows"] else []),
         Section("Before and after purification", "", pictures),

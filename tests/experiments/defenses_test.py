@@ -21,7 +21,7 @@ CONFIG = {
     "experiment": "defenses", "seed": 0, "epsilon": 0.2, "rows": (),
     "dataset": {"name": "digits", "num_validation": 350},
     "target": {"name": "mlp", "epochs": 3, "learning_rate": 5e-3, "batch_size": 50, "chunk_size": 20, "weight_decay": 0.0,
-               "max_shift": 0},
+               "max_shift": 0, "standardize": 0.1},
     "attacks": {
         "fgsm": {"knowledge": "white box", "arguments": {"epsilon": 0.2}},
         "pgd": {"knowledge": "white box", "arguments": {"epsilon": 0.2, "num_steps": 5, "step_size": None}},
@@ -85,6 +85,15 @@ def test_the_worst_case_is_no_better_than_its_attacks(made):
         assert all(worst["robust_accuracy"] <= value for value in alone)
 
 
+def test_a_larger_epsilon_takes_a_smaller_one_in():
+    facts = {"norm": "linf", "targeted": False, "defense": "none"}
+    rows = [{**facts, "attack": name, "epsilon": epsilon, "aware": aware}
+            for name, epsilon, aware in (("pgd", 0.2, True), ("pgd", 0.2, False), ("substitute", 0.3, False))]  # fmt: skip
+    kept = {("pgd", True): np.arange(4) < 1, ("pgd", False): np.arange(4) < 3, ("substitute", False): np.arange(4) > 0}
+    found = {(one["epsilon"], one["aware"]): one["robust_accuracy"] for one in defenses.worst_cases(rows, kept)}
+    assert found == {(0.2, False): 0.75, (0.2, True): 0.25, (0.3, False): 0.5, (0.3, True): 0.0}
+
+
 def test_the_checklist_looks_at_what_it_names(made):
     _, results = made
     claims = [line["claim"] for line in results["checklists"]["bit_depth"]]
@@ -112,6 +121,13 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     assert [name for name, lines in results["checklists"].items() if f"<h3>{words(name)}</h3>" in checked] == [
         name for name, lines in results["checklists"].items() if lines
     ]
+    masked = copy.deepcopy(results)
+    masked["checklists"]["bit_depth"][1].update(claim="black-box search is not stronger", holds=False)
+    write_defenses(path / "masked.html", masked, PurifiedMaterial({}, {}, {}, np.zeros(0), ()))
+    red = [
+        row for row in (path / "masked.html").read_text().split("Masked gradients?")[1].split("<tr")[1:] if "broken" in row[:30]
+    ]
+    assert any("black-box search is not stronger" in row for row in red)
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     defenses.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
