@@ -46,6 +46,31 @@ def test_two_fast_steps_by_hand_and_where_gradients_are_taken():
     assert (np.sign(cut - peak) != np.sign(x + start - peak)).any()
 
 
+@pytest.mark.parametrize("clean_weight", [0.0, 0.25])
+def test_the_loss_is_the_weighted_sum_of_two_cross_entropies(trained, clean_weight):
+    """What is handed to `train`, against float64, on images made against the very parameters."""
+    classifier, variables, data = trained
+    images, labels = (array[:20] for array in data.train)
+    seen = []
+
+    def train(key, name, params, loss, arrays):
+        del key, name
+        seen.append((loss, arrays))
+        return params
+
+    make_attack = partial(fgsm, epsilon=EPSILON)
+    adversarial_training(classifier, train, make_attack, clean_weight).fit(jax.random.key(0), None, images, labels)
+    (loss, arrays), parts = seen[0], []
+    value, metrics = loss(variables["params"], jax.random.key(1), 0, *arrays)
+    attacked = make_attack(classifier.apply)(jax.random.key(2), variables, images, labels).adversarial
+    for shown in (images, attacked):
+        z = np.asarray(classifier.apply(variables, shown), np.float64)
+        parts.append(np.mean(np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1)) + z.max(-1) - z[np.arange(20), labels]))
+    np.testing.assert_allclose(value, clean_weight * parts[0] + (1 - clean_weight) * parts[1], rtol=1e-4)
+    assert parts[1] > 2 * parts[0]
+    np.testing.assert_allclose(metrics["robust_accuracy"], (z.argmax(-1) == labels).mean(), rtol=1e-6)
+
+
 def test_a_warm_up_lets_epsilon_rise_along_a_line():
     """Seen from within the loss, which trains nothing here: how far images were moved at these steps."""
     seen = []
