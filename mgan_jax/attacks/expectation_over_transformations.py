@@ -1,4 +1,4 @@
-"""Attack on the mean over what a defense draws at random (Athalye et al. 2018, arXiv:1707.07397 and arXiv:1802.00420)."""
+"""Attack on the mean over what a defense draws at random (Athalye et al. 2018, arXiv:1802.00420, section 4.2)."""
 
 from collections.abc import Callable
 
@@ -16,15 +16,14 @@ def expectation_over_transformations(
     num_draws: int = 10,
     method: str = "auto",
 ) -> Attack:
-    """An attack on E over t of log P(y | t(x)), t what the defense draws (arXiv:1707.07397, equation 2).
+    """An attack on E over t of f(t(x)), t what the defense draws: the gradient of the mean is the mean of the gradients.
 
-    For attackers who know how a defense draws, not what it drew: they draw `num_draws` times themselves, once, and attack the
-    mean of the log-softmaxes, so that a loss of it has the mean of the draws' derivatives. Who knows the draws attacks
-    `apply_fn` itself.
+    For attackers who know how a defense draws, not what it drew: they draw `num_draws` times themselves, once a batch, and attack
+    the mean of the logits f. Who knows the draws attacks `apply_fn` itself.
 
     Args:
       apply_fn: the defended network, which finds its draws in its variables.
-      make_attack: `make_attack(apply_fn) -> attack`, on the mean; it bounds the change.
+      make_attack: `make_attack(apply_fn) -> attack`, on the mean; it bounds the change, by one epsilon.
       redraw: `redraw(key, variables) -> variables` with other draws, as in `Defense`.
       num_draws: of the attacker, each a pass of the network and its gradient in every step.
       method: as in `engine.evaluate`.
@@ -34,13 +33,14 @@ def expectation_over_transformations(
       gradients or queries of all draws.
 
     Raises:
-      ValueError: no draws.
+      ValueError: no draws, or a method that there is not.
     """
     if num_draws < 1:
         raise ValueError(f"num_draws is {num_draws}; choose at least 1")
+    engine.chosen_method(method, apply_fn)
 
     def expected(variables: Variables, images: Array) -> Array:
-        return engine.evaluate(apply_fn, variables, images, jax.nn.log_softmax, method).mean(0)
+        return engine.evaluate(apply_fn, variables, images, method=method).mean(0)
 
     crafting = make_attack(expected)
 

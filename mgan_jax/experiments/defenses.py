@@ -57,8 +57,12 @@ def check(config: Any, dataset: Dataset) -> None:
         shown = [defense for defense in settings.get("defenses", (NONE, *given)) if defense in (NONE, *given)]
         if not shown:
             continue
-        more = {"classify": classifier.apply} | next((given[defense] for defense in shown if defense in given), {})
-        check_attack(config, name, classifier, dataset, **{field: more[field] for field in KNOWN if field in more})
+        # As `run_seed` makes it: without what a defense gives, where it is shown the undefended target.
+        of = [{}] if NONE in shown or settings.get("unaware", True) else []
+        of += [{"classify": classifier.apply, **given[defense]} if "decode" in given[defense] else given[defense]
+               for defense in shown if defense != NONE]  # fmt: skip
+        for facts in of:
+            check_attack(config, name, classifier, dataset, **{field: facts[field] for field in KNOWN if field in facts})
     named = [config.masking[line] for line in ("attack", *masking.COMPARED) if config.masking[line]]
     for name in named:
         if name not in config.attacks:

@@ -156,12 +156,18 @@ def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train
 
 
 def build_target(config: Any, dataset: Dataset) -> Classifier:
-    """The target network of a config for the shapes of a data set, and for its training images' statistics if it says so."""
+    """The target network of a config for the shapes of a data set, and for its training images' statistics if it says so.
+
+    Raises:
+      ValueError: a mistake in it, or statistics of images that training moves.
+    """
     made = build(
         "models", config.name, image_shape=dataset.image_shape, num_classes=dataset.num_classes, **config.get("model", {})
     )
     if (least := config.get("standardize")) is None:
         return made
+    if config.max_shift:
+        raise ValueError(f"standardize takes the statistics of images that stay, but max_shift is {config.max_shift}; choose 0")
     return standardized(made, dataset.train.images, least)
 
 

@@ -22,7 +22,7 @@ def redraw(key, variables):
 
 
 @pytest.mark.parametrize("method", ["map", "vmap"])
-def test_it_attacks_the_mean_log_softmax_of_its_own_draws(method):
+def test_it_attacks_the_mean_of_the_logits_of_its_own_draws(method):
     images = jnp.asarray(np.random.default_rng(0).random((3, 4, 4, 1)), jnp.float32)
     variables = {"signs": jnp.ones(16)}
     seen = {}
@@ -40,10 +40,11 @@ def test_it_attacks_the_mean_log_softmax_of_its_own_draws(method):
     signs = np.asarray(seen["signs"])
     assert signs.shape == (5, 16) and len(np.unique(signs, axis=0)) == 5
     flat = np.asarray(images).reshape(3, 16)
-    first = 1 / (1 + np.exp(2 * flat @ signs.T))
-    np.testing.assert_allclose(seen["logits"], np.stack([np.log(first).mean(1), np.log(1 - first).mean(1)], 1), rtol=1e-4)
-    slopes = (-2 * (1 - first)) @ signs / 5
-    np.testing.assert_allclose(np.asarray(seen["slopes"]).reshape(3, 16), slopes, rtol=1e-3, atol=1e-5)
+    totals = flat @ signs.mean(0)
+    np.testing.assert_allclose(seen["logits"], np.stack([-totals, totals], 1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(seen["slopes"]).reshape(3, 16), [-signs.mean(0)] * 3, rtol=1e-5)
+    expected = np.clip(flat + 0.1 * np.sign(signs.mean(0))[None], 0, 1)
+    np.testing.assert_allclose(np.asarray(result.adversarial).reshape(3, 16), expected, atol=1e-6)
     np.testing.assert_array_equal(result.used, 5)
 
 
@@ -81,6 +82,8 @@ def test_invert_and_classify_draws_other_starts_and_keeps_the_rest():
     assert other["target"] is variables["target"] and other["defense"]["generator"] is variables["defense"]["generator"]
 
 
-def test_no_draws_are_refused():
+def test_no_draws_and_unknown_methods_are_refused():
     with pytest.raises(ValueError, match="num_draws is 0"):
         expectation_over_transformations(flipping, fgsm, redraw, 0)
+    with pytest.raises(ValueError, match="method is 'foo'"):
+        expectation_over_transformations(flipping, fgsm, redraw, method="foo")

@@ -27,6 +27,9 @@ CONFIG = {
         "pgd": {"knowledge": "white box", "arguments": {"epsilon": 0.2, "num_steps": 5, "step_size": None}},
         "latent_space": {"knowledge": "white box", "unaware": False, "defenses": ("invert_and_classify",),
                          "arguments": {"epsilon": 0.2, "num_steps": 3, "inversion_steps": 3, "num_restarts": 2}},
+        "expectation": {"knowledge": "white box", "unaware": False, "defenses": ("invert_and_classify",),
+                        "method": "expectation_over_transformations", "arguments": {"num_draws": 2},
+                        "attacks": {"make_attack": {"name": "fgsm", "epsilon": 0.2}}},
     },
     "teachers": {"short": {"method": "pgd", "arguments": {"epsilon": 0.2, "num_steps": 1}}},
     "generators": {"vae": {"method": "vae", "code_size": 4, "epochs": 1, "batch_size": 50, "chunk_size": 20,
@@ -59,7 +62,7 @@ def test_every_cell_is_there_with_its_size(made):
     _, results = made
     names = ["none", *CONFIG["defenses"]]
     expected = [(d, a, aware) for d in names for aware in (False, True) for a in ("fgsm", "pgd")]
-    expected.append(("invert_and_classify", "latent_space", True))
+    expected += [("invert_and_classify", name, True) for name in ("latent_space", "expectation")]
     assert sorted((row["defense"], row["attack"], row["aware"]) for row in results["rows"]) == sorted(expected)
     for row in results["rows"]:
         wide, narrow = (20, 10) if row["defense"] == "invert_and_classify" else (40, 30)
@@ -184,6 +187,9 @@ def changed(name, **changes):
     (changed("squeezing", arguments={"squeeze": {"name": "sharpen"}}), "sharpen"),
     ({"masking": {**CONFIG["masking"], "attack": "square"}}, "square"),
     ({"rows": ("nothing",)}, "nothing"),
+    ({"attacks": {**CONFIG["attacks"], "expectation": {**CONFIG["attacks"]["expectation"], "unaware": True}}}, "redraw"),
+    ({"attacks": {**CONFIG["attacks"], "latent_space": {**CONFIG["attacks"]["latent_space"],
+                                                        "defenses": ("invert_and_classify", "bit_depth")}}}, "decode"),
     (changed("again", **CONFIG["defenses"]["invert_and_classify"], method="invert_and_classify", fit_images=100),
      "share the generator vae"),
 ])  # fmt: skip

@@ -62,8 +62,11 @@ def test_a_target_is_standardized_by_its_training_images_alone():
     train_images, other = np.random.default_rng(0).random((2, 18, 4, 4, 1), np.float32)
     labels = np.arange(18, dtype=np.int32) % 3
     data = Dataset(Split(train_images, labels), Split(other, labels), Split(other, labels), 3, (4, 4, 1), ())
-    variables = build_target(ConfigDict({"name": "linear", "standardize": 0.1}), data).init(jax.random.key(0))
+    section = ConfigDict({"name": "linear", "max_shift": 0, "standardize": 0.1})
+    variables = build_target(section, data).init(jax.random.key(0))
     np.testing.assert_allclose(variables["statistics"]["standardize"]["mean"], train_images.mean(0), rtol=1e-6)
     assert "statistics" not in build_target(ConfigDict({"name": "linear"}), data).init(jax.random.key(0))
     with pytest.raises(ValueError, match=r"standardize is -1\.0; choose"):
-        build_target(ConfigDict({"name": "linear", "standardize": -1.0}), data)
+        build_target(ConfigDict({**section, "standardize": -1.0}), data)
+    with pytest.raises(ValueError, match="max_shift is 2"):
+        build_target(ConfigDict({**section, "max_shift": 2}), data)
