@@ -35,7 +35,9 @@ def matrix_figure(results: dict, field: str) -> Any:
             )
     attacks = list(dict.fromkeys(row["attack"] for row in results["rows"]))
     first = ["clean (false positives)"] if field == "detection_rate" else []
-    return heatmap(cells, [*first, *attacks], list(dict.fromkeys(row["detector"] for row in results["rows"])))
+    return heatmap(
+        cells, [*first, *attacks], list(dict.fromkeys(row["detector"] for row in results["rows"] or results["detectors"]))
+    )
 
 
 def roc_figure(scores: dict[str, dict[str, np.ndarray]], attacks: list[str]) -> Any:
@@ -105,9 +107,9 @@ def sentences(results: dict) -> list[str]:
         mean = [one["detection_rate"] for one in results["rows"]
                 if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
         span = " to ".join(dict.fromkeys(percent(end) for end in (min(mean), max(mean)))) if mean else ""
-        least = f"detects {span} % of attacks that do not know it; " if mean else ""
+        least = f" detects {span} % of attacks that do not know it;" if mean else ":"
         passes, count = measure(row, "undetected_rate", 1, 100), number(row["num_images"], 0)
-        found.append(f"{words(row['detector'])} {least}of an attack that follows it {passes} % of n = {count} images fool the "
+        found.append(f"{words(row['detector'])}{least} of an attack that follows it {passes} % of n = {count} images fool the "
                      f"network and pass ({row['norm']} {row['epsilon']:g}).")  # fmt: skip
     for row in results["attack_rows"]:
         if row["attack"].startswith("mgan") and "passes_joint_rate" in row:
@@ -133,17 +135,19 @@ def write_detectors(path: Path, results: dict, scores: dict[str, dict[str, np.nd
         "own; the detector itself has to be passed."
     )
     caption, beside = uncertainty(results)
+    auroc = [drawn(matrix_figure(results, "auroc"), "matrix of AUROC", "Of the successes beside the same images clean.", "AUROC"),
+             Block(caption, cell_table(results), folded=f"Every cell with its {beside}", text_columns=3)]  # fmt: skip
     learned = "A detector that learns from attacks is shown, for each of these, as it is when that attack is left out."
     sections = [
         Section("Attack x detector", learned, [
             drawn(matrix_figure(results, "detection_rate"), "matrix of detection rates",
                   "Share in per cent of an attack's n successes whose score lies above the threshold.", "Detection rate, %"),
-            drawn(matrix_figure(results, "auroc"), "matrix of AUROC", "Of the successes beside the same images clean.", "AUROC"),
-            Block(caption, cell_table(results), folded=f"Every cell with its {beside}", text_columns=3),
+            *(auroc if results["rows"] else []),
         ]),
         Section("ROC", "Detection against false positives, logarithmic; the line is at 5 %.",
                 [drawn(roc_figure(scores, attacks), "ROC curves", "Of each attack's successes.")] if attacks else []),
-        Section("Attacks by themselves", "", [Block("Shares of all n images.", attack_table(results))]),
+        Section("Attacks by themselves", "",
+                [Block("Shares of all n images.", attack_table(results))] if results["attack_rows"] else []),
         Section("Attacks that know a detector", known,
                 [Block("", adaptive_table(results), text_columns=2)] if results["adaptive_rows"] else []),
     ]  # fmt: skip

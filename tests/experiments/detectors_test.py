@@ -15,6 +15,7 @@ from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import detecting, detectors, evading
 from mgan_jax.experiments.options import Options
 from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences, write_detectors
+from mgan_jax.report.heatmap import words
 
 DECODER = {"name": "decoder", "code_size": 10, "widths": (8,)}
 TRAINING = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 50, "chunk_size": 5}
@@ -144,6 +145,17 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
     detectors.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+
+
+def test_a_page_without_attacks_has_no_empty_parts(made, tmp_path):
+    _, results = made
+    alone = {**results, "rows": [], "attack_rows": []}
+    write_detectors(tmp_path / "report.html", alone, {})
+    page = (tmp_path / "report.html").read_text()
+    assert "Detection rate, %" in page and "Attacks that know a detector" in page
+    assert not any(title in page for title in ("AUROC", "Attacks by themselves", "ROC curves"))
+    first = results["adaptive_rows"][0]["detector"]
+    assert any(sentence.startswith(f"{words(first)}: of an attack that follows it") for sentence in sentences(alone))
 
 
 def test_several_seeds_are_means_with_deviations(made, several_seeds):
