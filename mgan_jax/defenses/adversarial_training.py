@@ -3,13 +3,18 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mgan_jax.types import ApplyFn, Array, Attack, Classifier, Defense, Train, Variables
 
 
 def adversarial_training(
-    classifier: Classifier, train: Train, make_attack: Callable[[ApplyFn], Attack], clean_weight: float = 0.0
+    classifier: Classifier,
+    train: Train,
+    make_attack: Callable[[ApplyFn], Attack],
+    clean_weight: float = 0.0,
+    epsilon_warmup: int = 0,
 ) -> Defense:
     """Trains a network on adversarial images that are made against it anew in every step.
 
@@ -22,22 +27,41 @@ def adversarial_training(
       make_attack: gives the attack on a network's `ApplyFn`, untargeted. One that ignores the network, as a trained generator
         does, trains against a fixed opponent (Tramer et al. 2018, arXiv:1705.07204).
       clean_weight: share of the loss on clean images.
+      epsilon_warmup: batches over which the attack's changes x' - x grow along a line from 0 to what they are, and the ball with
+        them; where they are whole at once, a small network may stay at chance for good.
 
     Returns:
       A `Defense` whose state is the new network's variables; the target's are not used.
 
     Raises:
-      ValueError: a clean weight outside [0, 1).
+      ValueError: a clean weight outside [0, 1), or a negative warm-up.
     """
     if not 0 <= clean_weight < 1:
         raise ValueError(f"clean_weight is {clean_weight}; choose it from 0 to below 1")
+    check_warmup(epsilon_warmup)
     attack = make_attack(classifier.apply)
 
     def craft(key: Array, step: Array, variables: Variables, images: Array, labels: Array) -> Array:
-        del step
-        return attack(key, variables, images, labels).adversarial
+        adversarial = attack(key, variables, images, labels).adversarial
+        # Added back, a whole change would be off by rounding.
+        return images + warmed_up(step, epsilon_warmup) * (adversarial - images) if epsilon_warmup else adversarial
 
     return trained_on(classifier, train, craft, clean_weight)
+
+
+def check_warmup(epsilon_warmup: int) -> None:
+    """Whether it is a number of batches.
+
+    Raises:
+      ValueError: it is negative.
+    """
+    if epsilon_warmup < 0:
+        raise ValueError(f"epsilon_warmup is {epsilon_warmup}; choose a number of batches, or 0 for none")
+
+
+def warmed_up(step: Array, epsilon_warmup: int) -> Array | float:
+    """The share of epsilon in this step, counted from 0: it grows along a line to 1; 1 at once where the warm-up is 0."""
+    return jnp.minimum(1.0, (step + 1) / epsilon_warmup) if epsilon_warmup else 1.0
 
 
 def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array], clean_weight: float = 0.0) -> Defense:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.defenses.adversarial_training import trained_on
+from mgan_jax.defenses.adversarial_training import check_warmup, trained_on, warmed_up
 from mgan_jax.types import ApplyFn, Array, Classifier, Defense, Train, Variables
 
 
@@ -40,12 +40,11 @@ def fast_adversarial_training(
             f"epsilon is {epsilon}, step_size {step_size}, num_steps {num_steps}; choose epsilon above 0 and up to 1, "
             "the others above 0"
         )
-    if epsilon_warmup < 0:
-        raise ValueError(f"epsilon_warmup is {epsilon_warmup}; choose a number of batches, or 0 for none")
+    check_warmup(epsilon_warmup)
     size = 1.25 * epsilon / num_steps if step_size is None else step_size
 
     def craft(key: Array, step: Array, variables: Variables, images: Array, labels: Array) -> Array:
-        share = jnp.minimum(1.0, (step + 1) / epsilon_warmup) if epsilon_warmup else 1.0
+        share = warmed_up(step, epsilon_warmup)
         return random_start_steps(classifier.apply, share * epsilon, share * size, num_steps, key, variables, images, labels)
 
     return trained_on(classifier, train, craft)

@@ -71,7 +71,8 @@ def test_the_loss_is_the_weighted_sum_of_two_cross_entropies(trained, clean_weig
     np.testing.assert_allclose(metrics["robust_accuracy"], (z.argmax(-1) == labels).mean(), rtol=1e-6)
 
 
-def test_a_warm_up_lets_epsilon_rise_along_a_line():
+@pytest.mark.parametrize("form", ["fast", "fgsm"])
+def test_a_warm_up_lets_epsilon_rise_along_a_line(form):
     """Seen from within the loss, which trains nothing here: how far images were moved at these steps."""
     seen = []
 
@@ -87,10 +88,14 @@ def test_a_warm_up_lets_epsilon_rise_along_a_line():
     made = mlp((8, 8, 1), 10, (4,))
     watched = made._replace(apply=lambda v, x: (moved.append(x), made.apply(v, x))[1])
     images, labels = jnp.full((20, 8, 8, 1), 0.5), jnp.arange(20, dtype=jnp.int32) % 10
-    fast_adversarial_training(watched, train, 0.2, epsilon_warmup=10).fit(jax.random.key(0), None, images, labels)
+    make = {
+        "fast": partial(fast_adversarial_training, watched, train, 0.2),
+        "fgsm": partial(adversarial_training, watched, train, partial(fgsm, epsilon=0.2)),
+    }[form]
+    make(epsilon_warmup=10).fit(jax.random.key(0), None, images, labels)
     np.testing.assert_allclose(seen, [0.02, 0.04, 0.1, 0.2, 0.2], rtol=0.02)
     with pytest.raises(ValueError, match="epsilon_warmup is -1"):
-        fast_adversarial_training(made, train, epsilon_warmup=-1)
+        make(epsilon_warmup=-1)
 
 
 def accuracies(defense, trained):
