@@ -90,5 +90,6 @@ def invert(decode: Decode, generator: Variables, images: Array, starts: Array, d
 
     codes, _ = jax.lax.fori_loop(0, descent.num_steps, step, (starts, transform.init(starts)))
     found = errors(decode, generator, codes, images)
-    best = found.argmin(0)
+    # A restart that diverged is no candidate: argmin takes the first NaN.
+    best = jnp.where(jnp.isnan(found), jnp.inf, found).argmin(0)
     return Inverted(jnp.take_along_axis(codes, best[None, :, None], axis=0)[0], jnp.take_along_axis(found, best[None], axis=0)[0])
