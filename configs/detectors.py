@@ -63,7 +63,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     }, sort_keys=False)  # fmt: skip
     config.joint = ("label_change_rate", "feature_squeezing", "kernel_density", "autoencoder", "reconstruction")
     config.adaptive = ConfigDict({
-        "detectors": (*(name for name in config.detectors if name != "sprt"), "joint"),
+        "detectors": (*config.detectors, "joint"),
         "num_mutants": 4 if smoke else 16,
         "arguments": {"norm": "linf", "epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": 0.01, "num_restarts": 1},
         "num_images": 200 if mnist else 10 if smoke else 100,

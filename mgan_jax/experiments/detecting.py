@@ -21,6 +21,10 @@ JOINT = "joint"
 WITHOUT = "_without_"
 
 
+Said = dict[str, np.ndarray]
+"""What a detector says of N images: `scores` [N], and `used` [N], mutants that it asked, where those depend on the image."""
+
+
 class Fitted(NamedTuple):
     """A detector that is ready.
 
@@ -143,6 +147,8 @@ def ready(
 ) -> Fitted:
     """A detector, fitted and calibrated, or read where that is done; called adversarial are 5 % of the calibration images.
 
+    These are clean images as they come, those among them that the target misreads too.
+
     Args:
       own: its run, as `own_run` gives it.
       detector, variables: it, and the target's.
@@ -175,7 +181,7 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
         update(len(found))
     members = {name: found[name] for name in run.config.joint if name in found}
     if members:
-        found[JOINT] = joint(run, members, variables)
+        found[JOINT] = joint(run, members)
     return found
 
 
@@ -186,12 +192,48 @@ def as_one(run: Run, members: dict[str, Fitted]) -> tuple[Detector, dict[str, An
     return combined({name: one.detector for name, one in members.items()}), state
 
 
-def joint(run: Run, members: dict[str, Fitted], variables: Variables) -> Fitted:
+def joint_scores(state: dict[str, Any], scores: dict[str, np.ndarray]) -> np.ndarray:
+    """What `combined` of this state scores [N], from the scores [N] of its members."""
+    return np.max([rank(state[name]["clean"], of) for name, of in scores.items()], axis=0)
+
+
+def scores(
+    run: Run,
+    fitted: dict[str, Fitted],
+    images: dict[str, np.ndarray],
+    read: dict[str, Any],
+    update: Callable[..., None] = lambda done: None,
+) -> dict[str, dict[str, Said]]:
+    """{detector: {part: what it says}}; what is there is read, each part for itself.
+
+    Args:
+      run: the seed.
+      fitted: detectors, the joint rule after its members.
+      images: {"clean" or attack: [N, H, W, C]}.
+      read: what scores depend on, {"detectors": {name: ...}, "images": {part: ...}}.
+      update: is told how many detectors are done.
+    """
+    found: dict[str, dict[str, Said]] = {}
+    for name, one in fitted.items():
+        found[name] = {}
+        says = {"scores": one.score, **({"used": one.used} if one.used else {})}
+        for part, of in images.items():
+            if name == JOINT:
+                members = {member: found[member][part]["scores"] for member in one.state}
+                found[name][part] = {"scores": joint_scores(one.state, members)}
+                continue
+            make = lambda says=says, of=of: ({field: say(of) for field, say in says.items()}, {})  # noqa: E731
+            own = {**run.reads(), **read["detectors"][name], "images": read["images"][part]}
+            found[name][part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays
+        update(len(found))
+    return found
+
+
+def joint(run: Run, members: dict[str, Fitted]) -> Fitted:
     """The joint rule of fitted detectors: ranks from one half of the calibration images, the threshold from the other."""
     half = run.config.testing.num_validation_images // 2
     detector, state = as_one(run, members)
+    clean = joint_scores(state, {name: one.clean[half:] for name, one in members.items()})
+    score = lambda images: joint_scores(state, {name: one.score(images) for name, one in members.items()})  # noqa: E731
     differentiable = all(one.differentiable for one in members.values())
-    score = scorer(run, detector.score, state, variables, not differentiable)
-    # What `combined` would score, from scores that are there.
-    clean = np.max([rank(state[name]["clean"], one.clean[half:]) for name, one in members.items()], axis=0)
     return Fitted(detector, state, score, None, clean, threshold(clean), differentiable, 0.0)

@@ -2,11 +2,14 @@
 
 Of results.json `rows` has a cell each: `detector` ("joint": those of `config.joint` as one), `attack`, `left_out` (it learned
 from other attacks, not from this one), of the `num_adversarial` successes `auroc` and `tpr_at_5fpr` beside the same images clean
-and `detection_rate` at `threshold`, which was taken on other clean images; `false_positive_rate` of `num_images` clean ones.
+and `detection_rate` at `threshold`, which was taken on other clean images; `false_positive_rate` of `num_images` clean ones;
+`tpr_low_at_5fpr` where scores far below those of clean images are called adversarial instead.
 Of a sequential test `mutants_used` is the mean over the successes, `mutants_used_clean` that over all clean images.
 `attack_rows`: success, distances, and the shares of all images that succeed and pass all detectors one by one, or the joint rule.
 `adaptive_rows`: attacks whose loss contains a detector's score, or where it counts votes L_mutate; `undetected_rate` those that
-fool and pass, `others` those that fool and pass the other detectors.
+fool and pass, `others` those that fool and pass the other detectors. `worst_cases`: of a norm and epsilon the share of
+`num_images` of which some attack within it fools the network and passes the detector; `aware` takes in those that know detectors,
+whichever they follow.
 """
 
 import time
@@ -14,21 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import engine, metrics, workdir
+from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.experiments import detecting, evading, reads, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
-from mgan_jax.experiments.detecting import JOINT, Fitted
+from mgan_jax.experiments.detecting import JOINT, Fitted, Said
 from mgan_jax.experiments.options import Options, provenance, without_skipped
 from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.detectors import print_detectors, write_detectors
 from mgan_jax.types import Classifier, Dataset, Split, Variables
-
-Said = dict[str, np.ndarray]
-"""What a detector says of N images: `scores` [N], and `used` [N], mutants that it asked, where those depend on the image."""
 
 
 def check(config: Any, dataset: Dataset) -> None:
@@ -72,6 +72,13 @@ def form(name: str, attack: str, fitted: dict[str, Fitted]) -> str:
     return without if without in fitted else name
 
 
+def within(config: Any, attack: str) -> tuple[str, float | None]:
+    """Norm and epsilon of an attack's images."""
+    settings = config.attacks.get(attack, {})
+    own = bool(settings) and settings.get("method", attack) not in GENERATORS
+    return bound(settings, attack) if own else ("linf", config.epsilon)
+
+
 def detection_row(
     run: Run, detector: str, left_out: bool, attack: str, one: Fitted, clean: Said, made: Said, success: np.ndarray
 ) -> dict[str, Any]:
@@ -85,9 +92,7 @@ def detection_row(
       clean, made: what it says of the clean images and of the attack's.
       success: [N] bool.
     """
-    settings = run.config.attacks.get(attack, {})
-    own = bool(settings) and settings.get("method", attack) not in GENERATORS
-    norm, epsilon = bound(settings, attack) if own else ("linf", run.config.epsilon)
+    norm, epsilon = within(run.config, attack)
     found = metrics.share(made["scores"] > one.threshold, success)
     alarms = metrics.share(clean["scores"] > one.threshold, np.ones_like(success))
     positive, negative = made["scores"][success], clean["scores"][success]
@@ -98,20 +103,11 @@ def detection_row(
         "num_adversarial": found["n"], "auroc": metrics.auroc(positive, negative) if success.any() else None,
         "detection_rate": found["rate"], "detection_rate_ci95": found["ci95"],
         "false_positive_rate": alarms["rate"], "false_positive_rate_ci95": alarms["ci95"], "num_images": alarms["n"],
-        "tpr_at_5fpr": metrics.true_positive_rate(positive, negative) if success.any() else None, "threshold": one.threshold,
+        "tpr_at_5fpr": metrics.true_positive_rate(positive, negative) if success.any() else None,
+        "tpr_low_at_5fpr": metrics.true_positive_rate(-positive, -negative) if success.any() else None,
+        "threshold": one.threshold,
         **asked,
     }  # fmt: skip
-
-
-def score_stage(run: Run, name: str, one: Fitted, images: dict[str, np.ndarray], read: dict[str, Any]) -> dict[str, Said]:
-    """{"clean" or attack: what a detector says}; what is there is read, each attack for itself."""
-    says = {"scores": one.score, **({"used": one.used} if one.used else {})}
-    found = {}
-    for part, of in images.items():
-        make = lambda of=of: ({field: say(of) for field, say in says.items()}, {})  # noqa: E731
-        own = {**run.reads(), **read["detectors"][name], "images": read["images"][part]}
-        found[part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays
-    return found
 
 
 def read_of(run: Run, names: list[str], fitted: dict[str, Fitted]) -> dict[str, Any]:
@@ -189,6 +185,39 @@ def attack_rows(
     return rows
 
 
+def worst_cases(
+    run: Run,
+    fitted: dict[str, Fitted],
+    made: dict[str, Attacked],
+    scores: dict[str, dict[str, Said]],
+    followed: dict[str, dict[str, np.ndarray]],
+) -> list[dict]:
+    """For each detector, norm and epsilon the share of images that some attack makes fool the network and pass.
+
+    Of the first images, which attacks that know a detector are made of; `followed` as `evading.adaptive_rows` gives it.
+    """
+    settings, rows = run.config.adaptive, []
+    bounds = {attack: within(run.config, attack) for attack in made}
+    bounds |= {f"follows {name}": (settings.arguments.get("norm", "linf"), settings.arguments.epsilon) for name in followed}
+    bounds = {attack: where for attack, where in bounds.items() if where[1] is not None}
+    for name in (name for name in fitted if detecting.WITHOUT not in name):
+        passing = {f"follows {other}": of[name] for other, of in followed.items()}
+        for attack, of in made.items():
+            one = form(name, attack, fitted)
+            passing[attack] = (of.success & (scores[one][attack]["scores"] <= fitted[one].threshold))[: settings.num_images]
+        for norm, epsilon in dict.fromkeys(bounds.values()):
+            inside = [attack for attack, where in bounds.items() if where[0] == norm and where[1] <= epsilon]
+            unaware = [attack for attack in inside if attack in run.config.attacks]
+            for aware, attacks in ((False, unaware), (True, inside if inside != unaware else [])):
+                if attacks:
+                    undetected = np.any([passing[attack] for attack in attacks], axis=0)
+                    share = metrics.share(undetected, np.ones_like(undetected))
+                    rows.append({"detector": name, "norm": norm, "epsilon": epsilon, "aware": aware, "attacks": attacks,
+                                 "seed": run.seed, "undetected_rate": share["rate"], "undetected_rate_ci95": share["ci95"],
+                                 "num_images": share["n"]})  # fmt: skip
+    return rows
+
+
 def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     """One seed; every part that is finished is read, not run again. With it {detector: {part: scores}}, for curves."""
     began, config, dataset = time.monotonic(), run.config, run.dataset
@@ -201,11 +230,9 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     read = read_of(run, names, fitted)
     made = attacks_made(run, fitted, classifier, variables, test, read)
     images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
-    update, scores = run.start("scores", len(fitted), "detectors"), {}
-    for name, one in fitted.items():
-        scores[name] = score_stage(run, name, one, images, read)
-        update(len(scores))
+    scores = detecting.scores(run, fitted, images, read, run.start("scores", len(fitted), "detectors"))
     adaptive_test = Split(*(array[: config.adaptive.num_images] for array in test))
+    adaptive, followed, aimed = evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test, read)
     alarms = {name: float((scores[name]["clean"]["scores"] > one.threshold).mean()) for name, one in fitted.items()}
     results = {
         **provenance(run, time.monotonic() - began),
@@ -218,8 +245,9 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         ],
         "rows": detection_rows(run, names, fitted, made, scores),
         "attack_rows": attack_rows(run, fitted, made, scores, test),
-        "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in made.values()]),
-        "adaptive_rows": evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test, read),
+        "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in (*made.values(), *aimed)]),
+        "adaptive_rows": adaptive,
+        "worst_cases": worst_cases(run, fitted, made, scores, followed),
     }  # fmt: skip
     of = lambda name, attack: scores[form(name, attack, fitted)][attack]["scores"][made[attack].success]  # noqa: E731
     successes = {name: {"clean": scores[name]["clean"]["scores"], **{attack: of(name, attack) for attack in made}}

@@ -80,9 +80,18 @@ def followed(run: Run, name: str, fitted: dict[str, Fitted], stands: dict[str, F
 
 
 def adaptive_attack(
-    run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, read: dict
+    run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, own: dict[str, Any]
 ) -> Attacked:
-    """Images that are to fool the target and pass a detector, made with both in hand; `one` as `followed` gives it."""
+    """Images that are to fool the target and pass a detector, made with both in hand.
+
+    Args:
+      run: the seed.
+      name: of the detector.
+      one: what is followed in its place, see `followed`.
+      classifier, variables: the target.
+      test: the images.
+      own: what they depend on.
+    """
     settings = run.config.adaptive
     attack = selective_gradient_descent(
         lambda v, x: classifier.apply(v["target"], x),
@@ -97,8 +106,6 @@ def adaptive_attack(
         result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
         return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
 
-    adaptive = {"arguments": settings.arguments.to_dict(), "batch_size": settings.batch_size}
-    own = {**run.reads(), **read, "adaptive": adaptive, "threshold": one.threshold, "images": digest([test])[:16]}
     done = workdir.stage(run.path, f"adaptive_{name}", own, make)
     return Attacked(**done.arrays, numbers=done.numbers)
 
@@ -111,30 +118,40 @@ def adaptive_rows(
     variables: Variables,
     test: Split,
     read: dict[str, Any],
-) -> list[dict]:
-    """A row for each detector of `config.adaptive.detectors` under attacks that follow it (`followed`)."""
-    rows, arguments = [], run.config.adaptive.arguments
-    names = [name for name in run.config.adaptive.detectors if name in fitted]
+) -> tuple[list[dict], dict[str, dict[str, np.ndarray]], list[Attacked]]:
+    """A row for each detector of `config.adaptive.detectors` under attacks that follow it (`followed`).
+
+    Returns:
+      The rows; {detector followed: {detector: whether an image [N] fools the network and passes it}}; what was made.
+    """
+    rows, undetected, aimed, settings = [], {}, [], run.config.adaptive
+    names = [name for name in settings.detectors if name in fitted]
+    whole = {name: one for name, one in fitted.items() if detecting.WITHOUT not in name}
     update = run.start("attacks on detectors", len(names), "detectors")
     for done, name in enumerate(names, 1):
         members = [member for member in (run.config.joint if name == JOINT else (name,)) if member in fitted]
-        own = {member: read["detectors"][member] for member in members}
-        own |= {"num_mutants": run.config.adaptive.num_mutants} if any(member in stands for member in members) else {}
-        made = adaptive_attack(run, name, followed(run, name, fitted, stands), classifier, variables, test, own)
-        passes = {
-            other: one.score(made.images) <= one.threshold for other, one in fitted.items() if detecting.WITHOUT not in other
-        }
+        one = followed(run, name, fitted, stands)
+        own = {**run.reads(), **{member: read["detectors"][member] for member in members}, "threshold": one.threshold,
+               "adaptive": {"arguments": settings.arguments.to_dict(), "batch_size": settings.batch_size},
+               "images": digest([test])[:16]}  # fmt: skip
+        own |= {"num_mutants": settings.num_mutants} if any(member in stands for member in members) else {}
+        made = adaptive_attack(run, name, one, classifier, variables, test, own)
+        part = f"follows_{name}"
+        said = detecting.scores(run, whole, {part: made.images}, {**read, "images": {part: own}})
+        undetected[name] = {other: made.success & (of[part]["scores"] <= whole[other].threshold) for other, of in said.items()}
+        aimed.append(made)
         fools = metrics.share(made.success, np.ones_like(made.success))
-        both = metrics.share(made.success & passes[name], np.ones_like(made.success))
+        both = metrics.share(undetected[name][name], np.ones_like(made.success))
         rows.append({
-            "detector": name, "norm": arguments.get("norm", "linf"), "epsilon": arguments.epsilon, "seed": run.seed,
-            "num_images": fools["n"], "success_rate": fools["rate"], "success_rate_ci95": fools["ci95"],
+            "detector": name, "norm": settings.arguments.get("norm", "linf"), "epsilon": settings.arguments.epsilon,
+            "seed": run.seed, "num_images": fools["n"],
+            "success_rate": fools["rate"], "success_rate_ci95": fools["ci95"],
             "undetected_rate": both["rate"], "undetected_rate_ci95": both["ci95"],
-            "others": {other: float((made.success & of).mean()) for other, of in passes.items() if other != name},
+            "others": {other: float(of.mean()) for other, of in undetected[name].items() if other != name},
             "seconds_per_1000": 1000 * made.numbers["seconds"] / fools["n"],
         })  # fmt: skip
         update(done)
-    return rows
+    return rows, undetected, aimed
 
 
 def undetected_images(
@@ -157,7 +174,7 @@ def undetected_images(
     excess = lambda v, x: of_each(v, joint.state, x) - joint.threshold  # noqa: E731
     attack = undetected(base, excess, weight, run.config.undetected.margin)
     own = {"weight": weight, "margin": run.config.undetected.margin, "hinges": "each detector's"}
-    beside = {"undetected": own, "joint": read["detectors"]}
+    beside = {"undetected": own, **read["detectors"][JOINT]}
     own = run._replace(beside={**run.beside, **beside})
     settings = run.config.attacks.mgan
     state, _ = train_generator(own, name, attack, variables, settings, reads.of_attack(own, "mgan"))

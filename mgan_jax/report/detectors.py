@@ -62,13 +62,15 @@ def roc_figure(scores: dict[str, dict[str, np.ndarray]], attacks: list[str]) -> 
 
 def cell_table(results: dict) -> Table:
     """A line a cell, with intervals."""
-    heads = ["attack", "detector", "left out", "n", "AUROC", "detected %", "false positives %", "of n", "threshold"]
+    heads = ["attack", "detector", "left out", "n", "AUROC", "detected %", "at 5 % of these clean images %", "by low scores %"]
+    heads += ["false positives %", "of n", "threshold"]
     asked = any("mutants_used" in row for row in results["rows"])
     heads += ["mutants used", "on clean images"] if asked else []
     lines = []
     for row in results["rows"]:
         line = [row["attack"], words(row["detector"]), "yes" if row["left_out"] else "", number(row["num_adversarial"], 0)]
         line += [measure(row, "auroc", 3), measure(row, "detection_rate", 1, 100, True)]
+        line += [measure(row, "tpr_at_5fpr", 1, 100), measure(row, "tpr_low_at_5fpr", 1, 100)]
         line += [measure(row, "false_positive_rate", 1, 100, True), number(row["num_images"], 0), f"{row['threshold']:.4g}"]
         used = [measure(row, field, 1) if field in row else "" for field in ("mutants_used", "mutants_used_clean")]
         lines.append(line + (used if asked else []))
@@ -98,6 +100,17 @@ def adaptive_table(results: dict) -> Table:
         for row in results["adaptive_rows"]
     ]  # fmt: skip
     return "Attacks that know a detector", heads, lines
+
+
+def worst_table(results: dict) -> Table:
+    """A line a detector, bound and knowledge, with the attacks whose worst case it is."""
+    heads = ["detector", "norm", "epsilon", "attacks", "some attack fools and passes %", "n"]
+    lines = [
+        [words(row["detector"]), row["norm"], f"{row['epsilon']:g}", ", ".join(map(words, row["attacks"])),
+         measure(row, "undetected_rate", 1, 100, True), number(row["num_images"], 0)]
+        for row in results["worst_cases"]
+    ]  # fmt: skip
+    return "Worst cases", heads, lines
 
 
 def sentences(results: dict) -> list[str]:
@@ -150,6 +163,9 @@ def write_detectors(path: Path, results: dict, scores: dict[str, dict[str, np.nd
                 [Block("Shares of all n images.", attack_table(results))] if results["attack_rows"] else []),
         Section("Attacks that know a detector", known,
                 [Block("", adaptive_table(results), text_columns=2)] if results["adaptive_rows"] else []),
+        Section("Worst case", "An image counts where some attack within the bound makes it fool the network and pass the "
+                "detector, whichever detector that attack follows.",
+                [Block("", worst_table(results), text_columns=4)] if results["worst_cases"] else []),
     ]  # fmt: skip
     write_document(path, results, "Detectors", LEAD, sentences(results), sections)
 
@@ -158,7 +174,7 @@ def print_detectors(results: dict) -> None:
     """Prints the tables."""
     results = plain(results)
     print(target_line(results))
-    for table in (cell_table(results), attack_table(results), adaptive_table(results)):
+    for table in (cell_table(results), attack_table(results), adaptive_table(results), worst_table(results)):
         if table[2]:
             print_table(table)
     print()

@@ -13,8 +13,11 @@ from ml_collections import ConfigDict
 from mgan_jax import checkpoint
 from mgan_jax.datasets.digits import digits
 from mgan_jax.experiments import detecting, detectors, evading
+from mgan_jax.experiments.attacking import Attacked
+from mgan_jax.experiments.detecting import Fitted
 from mgan_jax.experiments.options import Options
-from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences, write_detectors
+from mgan_jax.experiments.training import Run
+from mgan_jax.report.detectors import adaptive_table, attack_table, cell_table, sentences, worst_table, write_detectors
 from mgan_jax.report.heatmap import words
 
 DECODER = {"name": "decoder", "code_size": 10, "widths": (8,)}
@@ -74,7 +77,7 @@ def test_a_sequential_test_says_how_many_mutants_it_asked(made):
         assert ("mutants_used" in row) == (row["detector"] == "sprt")
     assert all(0 < row["mutants_used"] <= 5 for row in results["rows"] if row["detector"] == "sprt")
     _, heads, lines = cell_table(results)
-    assert all(len(line) == len(heads) == 11 for line in lines)
+    assert all(len(line) == len(heads) == 13 for line in lines)
 
 
 def test_what_learns_from_attacks_is_shown_without_each_of_them(made):
@@ -135,9 +138,42 @@ def test_cells_are_what_the_kept_scores_say(made):
     assert row["auroc"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
 
 
+def test_the_worst_case_takes_every_attack_within_the_bound(made):
+    path, results = made
+    load = lambda name: np.load(path / "stages" / f"{name}.npz")  # noqa: E731
+    threshold = next(one["threshold"] for one in results["detectors"] if one["detector"] == "feature_squeezing")
+    unaware = np.zeros(20, bool)
+    for attack in ("fgsm", "pgd"):
+        scores = load(f"scores_feature_squeezing_{attack}")["scores"]
+        unaware |= (load(f"attack_{attack}")["success"] & (scores <= threshold))[:20]
+    cases = {row["aware"]: row for row in results["worst_cases"] if row["detector"] == "feature_squeezing"}
+    assert cases[False]["undetected_rate"] == pytest.approx(unaware.mean()) and cases[False]["num_images"] == 20
+    assert cases[True]["attacks"] == ["fgsm", "pgd", *(f"follows {name}" for name in CONFIG["adaptive"]["detectors"])]
+    for row in results["adaptive_rows"]:
+        for name, share in {row["detector"]: row["undetected_rate"], **row["others"]}.items():
+            worst = [case["undetected_rate"] for case in results["worst_cases"] if case["aware"] and case["detector"] == name]
+            assert worst and worst[0] >= share
+
+
+def test_a_worst_case_keeps_to_its_norm_and_epsilon():
+    """Three attacks of one image each; two of L-inf, and one of L2 whose image alone passes there."""
+    config = ConfigDict({"epsilon": 0.3, "attacks": {
+        "fgsm": {"arguments": {"epsilon": 0.3}}, "pgd": {"arguments": {"epsilon": 0.2}},
+        "pgd_l2": {"method": "pgd", "arguments": {"epsilon": 2.0, "norm": "l2"}},
+    }, "adaptive": {"num_images": 4, "arguments": {"epsilon": 0.3}}})  # fmt: skip
+    fools = {"fgsm": [1, 0, 0, 0], "pgd": [0, 1, 0, 0], "pgd_l2": [0, 0, 1, 0]}
+    made = {name: Attacked(None, np.array(of, bool), None, None, {}) for name, of in fools.items()}
+    one = Fitted(None, None, None, None, None, 0.5, True, 0.0)
+    scores = {"one": {name: {"scores": np.zeros(4)} for name in fools}}
+    run = Run(config, None, 0, None, None)
+    rows = detectors.worst_cases(run, {"one": one}, made, scores, {"one": {"one": np.array([0, 0, 0, 1], bool)}})
+    found = {(row["norm"], row["epsilon"], row["aware"]): row["undetected_rate"] for row in rows}
+    assert found == {("linf", 0.3, False): 0.5, ("linf", 0.3, True): 0.75, ("linf", 0.2, False): 0.25, ("l2", 2.0, False): 0.25}
+
+
 def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     path, results = made
-    for title, heads, lines in (cell_table(results), attack_table(results), adaptive_table(results)):
+    for title, heads, lines in (cell_table(results), attack_table(results), adaptive_table(results), worst_table(results)):
         assert title and lines and all(len(line) == len(heads) for line in lines)
     assert sentences(results)
     page = (path / "report.html").read_text()
