@@ -49,10 +49,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
     brief = training(1 if smoke else 3 if mnist else 20, 2e-3, batch)
     size = {"code_size": 32 if mnist else 16}
     inversion = {"num_restarts": 10, "num_steps": 200}
-    # An inversion costs 2,000 passes of the decoder an image, and a step of an attack is one inversion.
+    # An inversion costs 2,000 passes of the decoder an image, PixelDefend one for each value; so does a step of an attack on it.
     few = {"num_images": 200, "num_adaptive_images": 100, "batch_size": 100}
-    seldom = lambda: {**few, "masking": {"steps": (5, 20), "epsilons": (0.0, 0.1, epsilon, 1.0)}}  # noqa: E731
+    brief_lines = {"steps": (5, 20), "epsilons": (0.0, 0.1, epsilon, 1.0), "black_box": "brief_square"}
+    seldom = lambda: {**few, "masking": {**brief_lines}}  # noqa: E731
     part = {"fit_images": 10000 if mnist else 1000}
+    denoiser = {"networks": {"network": {"name": "unet"}}, "learned_from": ("clean", "fgsm", "weak_pgd", "short_pgd"),
+                "training": {**brief, "learning_rate": 5e-3}, **part}  # fmt: skip
     config.defenses = ConfigDict({
         "fast_adversarial_training": {
             "arguments": {**linf},
@@ -76,11 +79,12 @@ def get_config(variant: str = "digits") -> ConfigDict:
         },
         "pgd_adversarial_training": {
             "method": "adversarial_training",
-            # Without the clean half this network stays at chance on MNIST for 4 epochs, at rates of 5e-4, 2e-3 and 5e-3.
-            "arguments": {"clean_weight": 0.5},
+            # Without a warm-up this network stays at chance on MNIST for 4 epochs, at rates of 5e-4, 2e-3 and 5e-3.
+            "arguments": {"epsilon_warmup": 1000 if mnist else 100},
             "networks": classifier("strided_cnn"),
             "attacks": {"make_attack": {"name": "pgd", **linf, "num_steps": 7, "step_size": epsilon / 4}},
-            "training": {**robust, "learning_rate": 2e-3, "epochs": robust["epochs"] * 0.4},
+            "training": {**robust, "epochs": robust["epochs"] * 0.8},
+            "num_adaptive_images": 1000 if mnist else 100,
         },
         # Robust features are rebuilt from it: robust within L-inf a network thresholds pixels and has no gradient at black ones.
         "l2_adversarial_training": {
@@ -107,18 +111,19 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "arguments": {"squeeze": {"name": "bit_depth", "bits": 1, "slope": 10.0}, "differentiable": True},
         },
         "median_smoothing": {"method": "squeezing", "arguments": {"squeeze": {"name": "median", "size": 2}}},
-        "guided_denoiser": {
-            "networks": {"network": {"name": "unet"}},
-            "learned_from": ("clean", "fgsm", "weak_pgd", "short_pgd"),
-            "training": {**brief, "learning_rate": 5e-3},
-            **part,
+        "non_local_means": {
+            "method": "squeezing",
+            "arguments": {"squeeze": {"name": "non_local_means", "search_window": 13, "patch_size": 3, "strength": 50.0},
+                          "differentiable": True},
         },
+        "guided_denoiser": {**denoiser},
+        "pixel_guided_denoiser": {**denoiser, "method": "guided_denoiser", "arguments": {"guide": "pixels"}},
         "pixel_defend": {
             "arguments": {"epsilon": 0.3},
             "networks": {"density": {"name": "pixel_cnn", "width": 16, "num_layers": 3}},
             "training": {**brief},
             **part,
-            **few,
+            **seldom(),
         },
         "invert_and_classify": {"generator": "vae", "arguments": {**inversion}, **seldom()},
         "enhanced_invert_and_classify": {
@@ -161,7 +166,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
                     "batch_size": 5 * batch},
     })  # fmt: skip
     inverting = ("invert_and_classify", "enhanced_invert_and_classify")
-    not_inverting = ("none", *(name for name in config.defenses if name not in inverting))
+    costly = ("pixel_defend", *inverting)
+    cheap = ("none", *(name for name in config.defenses if name not in costly))
     trained = ("none", *(name for name in config.defenses if "classifier" in config.defenses[name].get("networks", {})))
     generated = ("none", "two_step_adversarial_training", "mgan_adversarial_training")
     config.attacks = ConfigDict({
@@ -174,7 +180,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "defenses": trained,
         },
         "autoattack": {"knowledge": WHITE, "arguments": {**linf}, "defenses": (*trained, "bit_depth", "median_smoothing")},
-        "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}, "defenses": not_inverting},
+        "square": {"knowledge": SCORES, "arguments": {**linf, "num_queries": 1000}, "defenses": cheap},
+        "brief_square": {
+            "method": "square",
+            "knowledge": SCORES,
+            "arguments": {**linf, "num_queries": 50},
+            "defenses": ("none", *costly),
+        },
         "latent_space": {
             "knowledge": WHITE,
             "arguments": {**linf},
@@ -185,7 +197,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         **{name: {**base.attacks[name].to_dict(), "knowledge": WHITE, "defenses": generated} for name in ("advgan", "mgan")},
         "carlini_wagner_l2": {
             "knowledge": WHITE,
-            "defenses": not_inverting,
+            "defenses": cheap,
             "norm": "l2",
             "batch_size": 100,
             "arguments": {"num_steps": 20 if smoke else 100, "num_searches": 5, "learning_rate": 0.1, "initial_constant": 0.1},

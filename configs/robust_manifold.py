@@ -102,4 +102,6 @@ def get_config(variant: str = "digits") -> ConfigDict:
                            "epsilons": (0.0, 0.05, 0.1, 0.2, 1.0)})  # fmt: skip
     config.testing.num_adaptive_images = 100 if mnist else 10 if smoke else 50
     config.testing.pictures = ("fgsm_10", "carlini_wagner_l2")
+    enhanced = "enhanced_invert_and_classify"
+    config.testing.compared = ((enhanced, "invert_and_classify"), (enhanced, "without_pairs"))
     return config

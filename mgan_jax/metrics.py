@@ -5,6 +5,7 @@ rate (LCR) of image n is the mean over mutants, that of a set the mean over both
 are used: training, which needs no number, starts more than a second earlier.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,28 @@ def destruction(correct: np.ndarray, adversarial_correct: np.ndarray, transforme
 def standard_error(share: float, total: int) -> float:
     """Standard error of a proportion, sqrt(p (1 - p) / n); 0 where n = 0."""
     return float(np.sqrt(share * (1 - share) / total)) if total else 0.0
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Share of true ones of the first less that of the second, of the same things, with a 95 % interval.
+
+    The interval is Agresti and Min's (2005, Statistics in Medicine 24): half an observation is added to each of the four pairs of
+    answers, so that it has a width where no two answers differ.
+
+    Args:
+      first, second: [N] bool.
+
+    Returns:
+      `difference`, `difference_ci95` and `num_images` N.
+    """
+    gained, lost, total = (first & ~second).sum() + 0.5, (second & ~first).sum() + 0.5, len(first) + 2
+    middle = (gained - lost) / total
+    half = 1.96 * math.sqrt((gained + lost) / total - middle**2) / math.sqrt(total)
+    return {
+        "difference": float(first.mean() - second.mean()),
+        "difference_ci95": (float(middle - half), float(middle + half)),
+        "num_images": len(first),
+    }
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:

@@ -28,6 +28,17 @@ def test_true_positive_rate_is_read_off_the_roc_curve():
     assert metrics.true_positive_rate(np.ones(0), np.ones(9)) is None
 
 
+def test_a_paired_difference_by_hand():
+    """10 pairs, 4 gained and 1 lost: (4.5 - 1.5) / 12, and the variance of that many, by Agresti and Min's table."""
+    first, second = np.array([1, 1, 1, 1, 0, 1, 1, 0, 0, 0], bool), np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 0], bool)
+    found = metrics.paired_difference(first, second)
+    assert found["difference"] == pytest.approx(0.3) and found["num_images"] == 10
+    half = 1.96 * np.sqrt(6 / 12 - 0.25**2) / np.sqrt(12)
+    assert found["difference_ci95"] == pytest.approx((0.25 - half, 0.25 + half))
+    low, high = metrics.paired_difference(first, first)["difference_ci95"]
+    assert low < 0 < high
+
+
 def test_wilson_by_hand():
     low, high = metrics.wilson(8, 10)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))

@@ -31,8 +31,10 @@ def non_robust_features(
       A `Defense` whose state is the classifier's variables.
 
     Raises:
-      ValueError: another aim, or a batch size below 1.
+      ValueError: another aim, a batch size below 1, or several attacks.
     """
+    if not callable(attack):
+        raise ValueError(f"attack is {len(attack)} attacks; choose one")
     if aim not in AIMS or batch_size < 1:
         raise ValueError(f"aim is {aim!r}, batch_size {batch_size}; choose one of {', '.join(AIMS)}, and at least 1")
     attacked = jax.jit(lambda *arguments: attack(*arguments).adversarial)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import engine, metrics
+from mgan_jax import engine, metrics, workdir
 from mgan_jax.checkpoint import digest
 from mgan_jax.datasets.split import class_balanced
-from mgan_jax.experiments import generating, masking, sanity
+from mgan_jax.experiments import comparing, generating, masking, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
@@ -63,15 +63,8 @@ def check(config: Any, dataset: Dataset) -> None:
                for defense in shown if defense != NONE]  # fmt: skip
         for facts in of:
             check_attack(config, name, classifier, dataset, **{field: facts[field] for field in KNOWN if field in facts})
-    named = [config.masking[line] for line in ("attack", *masking.COMPARED) if config.masking[line]]
-    for name in named:
-        if name not in config.attacks:
-            raise ValueError(f"config.masking names {name!r}, which is none of the attacks {', '.join(config.attacks)}")
-        if bound(config.attacks[name], name) != ("linf", config.masking.epsilon):
-            raise ValueError(
-                f"config.masking names {name}, which is not of L-inf {config.masking.epsilon}, as all of it has to be"
-            )
     masking.check(config, classifier, dataset)
+    comparing.check(config, {name: num_images(config, name, dataset)[1] for name in given})
     made = [name for name, settings in config.attacks.items() if settings.get("unaware", True)]
     unknown = [name for name in config.testing.pictures if name not in made]
     if unknown:
@@ -143,21 +136,30 @@ def cut(made: Attacked, places: np.ndarray) -> Attacked:
     return Attacked(**arrays, numbers={**made.numbers, "seconds": made.numbers["seconds"] * len(places) / len(made.images)})
 
 
+def decisions(one: Defended, images: np.ndarray, size: int, part: str) -> np.ndarray:
+    """What a defended network reads images [N, H, W, C] as; what is there is read."""
+    read = {**one.run.reads(), "decided": digest([images])[:16]}
+    make = lambda: ({"decisions": engine.predictions(one.network.apply, one.variables, images, size)}, {})  # noqa: E731
+    return workdir.stage(one.run.path, f"decisions_{part}", read, make).arrays["decisions"]
+
+
 def defense_rows(
     run: Run, name: str, one: Defended, test: Split, unaware: dict[str, Attacked], update: Any
 ) -> tuple[list[dict], list[dict], list[dict], dict[str, Any]]:
-    """Everything about one defense: its rows, curve, checklist and line of the summary, and {(attack, aware): kept}."""
+    """Everything about one defense: its rows, curve, checklist and line of the summary.
+
+    In the last also `kept`, {(attack, aware): [N] bool}, and `images`, all that were made against it.
+    """
     config = run.config
     wide, narrow = (subset(test, count) for count in num_images(config, name, run.dataset))
     size = config.defenses.get(name, {}).get("batch_size", config.testing.batch_size)
-    decide = lambda images: engine.predictions(one.network.apply, one.variables, images, size)  # noqa: E731
-    correct, rows, kept = np.zeros(len(test.labels), bool), [], {}
-    correct[wide] = decide(test.images[wide]) == test.labels[wide]
+    correct, rows, kept, own_images = np.zeros(len(test.labels), bool), [], {}, []
+    correct[wide] = decisions(one, test.images[wide], size, "clean") == test.labels[wide]
     own = Split(test.images[narrow], test.labels[narrow])
     one = one._replace(run=one.run._replace(beside={**one.run.beside, "images": digest([own])[:16]}))
     for attack, made in unaware.items():
         right = np.zeros(len(test.labels), bool)
-        right[wide] = decide(made.images[wide]) == test.labels[wide]
+        right[wide] = decisions(one, made.images[wide], size, f"{attack}_of_target") == test.labels[wide]
         right &= correct
         seen = Split(test.images[wide], test.labels[wide])
         rows.append(row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], right[wide]))
@@ -171,7 +173,8 @@ def defense_rows(
         else:
             made = attacked(one.run, attack, one.network, one.variables, own, **one.more)
         if made is not None:
-            right = correct[narrow] & (decide(made.images) == own.labels)
+            right = correct[narrow] & (decisions(one, made.images, size, attack) == own.labels)
+            own_images.append(made.images)
             rows.append(row(run, one, name, attack, True, made, own, correct[narrow], right))
             kept[attack, True] = right
         update()
@@ -180,28 +183,7 @@ def defense_rows(
     clean = metrics.share(correct[wide], np.ones(len(wide), bool))
     summary = {"defense": name, "clean_accuracy": clean["rate"], "clean_accuracy_ci95": clean["ci95"], "num_images": clean["n"],
                "num_adaptive_images": len(narrow), "fit_seconds": one.seconds}  # fmt: skip
-    return rows, [{"defense": name, **r} for r in curve], lines, {**summary, "kept": kept}
-
-
-def worst_cases(rows: list[dict], kept: dict[tuple[str, bool], np.ndarray]) -> list[dict]:
-    """For each norm and epsilon the share of images that every attack leaves, of those that know the defense and of all.
-
-    An attacker who knows the defense can use images made without knowing it, too, and those of smaller epsilons.
-    """
-    bounded = [one for one in rows if one["epsilon"] is not None and not one["targeted"]]
-    found = []
-    for norm, epsilon in dict.fromkeys((one["norm"], one["epsilon"]) for one in bounded):
-        within = [one for one in bounded if one["norm"] == norm and one["epsilon"] <= epsilon]
-        keys = [(one["attack"], one["aware"]) for one in within]
-        for aware in (False, True):
-            chosen = [key for key in keys if aware or not key[1]]
-            if chosen and (aware is False or any(key[1] for key in chosen)):
-                left = np.all([kept[key] for key in chosen], axis=0)
-                share = metrics.share(left, np.ones_like(left))
-                found.append({"defense": rows[0]["defense"], "norm": norm, "epsilon": epsilon, "aware": aware,
-                              "attacks": sorted({key[0] for key in chosen}), "robust_accuracy": share["rate"],
-                              "robust_accuracy_ci95": share["ci95"], "num_images": share["n"]})  # fmt: skip
-    return found
+    return rows, [{"defense": name, **r} for r in curve], lines, {**summary, "kept": kept, "images": own_images}
 
 
 def purified(run: Run, one: Defended, test: Split, unaware: dict[str, Attacked], places: np.ndarray) -> dict[str, np.ndarray]:
@@ -245,11 +227,13 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         done += 1
         update(done)
 
-    rows, curve, lines, summaries, worst = [], [], {}, [], []
+    rows, curve, lines, summaries, worst, kept, made = [], [], {}, [], [], {}, [one.images for one in unaware.values()]
     for name, one in fitted.items():
         own, own_curve, lines[name], summary = defense_rows(run, name, one, test, unaware, advance)
         rows, curve = rows + own, curve + own_curve
-        worst += worst_cases(own, summary.pop("kept"))
+        kept[name] = summary.pop("kept")
+        made += summary.pop("images")
+        worst += comparing.worst_cases(own, kept[name])
         summaries.append(summary)
     results = {
         **provenance(run, time.monotonic() - began),
@@ -257,9 +241,10 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         "defenses": summaries,
         "rows": rows,
         "worst_cases": worst,
+        "compared": comparing.compared(config, run.seed, kept),
         "curve_rows": curve,
         "checklists": lines,
-        "sanity": sanity.of_images([(classifier, variables)], test, [made.images for made in unaware.values()]),
+        "sanity": sanity.of_images([(classifier, variables)], test, made),
     }
     return results, material(run, test, unaware, fitted)
 

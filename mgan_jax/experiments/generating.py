@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from mgan_jax.attacks.overpowered import overpowered_pairs
 from mgan_jax.build import build
 from mgan_jax.experiments.attacking import build_model
@@ -51,7 +54,8 @@ def facts(config: Any, settings: Any, classifier: Classifier, dataset: Dataset, 
       run: the seed, in whose folder generators lie; None: only to see whether all can be built.
 
     Raises:
-      ValueError: there is no such generator, or as factories do.
+      ValueError: there is no such generator, its batch cannot be shared among the critic's steps, the search and the defense
+        compare different outputs, or as factories do.
     """
     if "generator" not in settings:
         return {}
@@ -59,8 +63,16 @@ def facts(config: Any, settings: Any, classifier: Classifier, dataset: Dataset, 
         raise ValueError(f"there is no generator {settings.generator!r}; choose from {', '.join(config.generators)}")
     section = config.generators[settings.generator]
     decode = networks_of(section, dataset)["decoder"].apply
-    generative_training(section, dataset, 1)
+    training = generative_training(section, dataset, 1)
+    state = jax.eval_shape(lambda: training.init(jax.random.key(0), dataset.image_shape))
+    batch = jax.ShapeDtypeStruct((section.batch_size, *dataset.image_shape), np.float32)
+    jax.eval_shape(training.train_step, state, jax.random.key(0), 0, batch)
     found = {"decode": decode, "code_size": section.code_size, "train_generator": trained(settings.generator, section, run)}
+    compared = {place: settings.get(place, {}).get("outputs", "softmax") for place in ("search", "arguments")}
+    if "search" in settings and len(set(compared.values())) > 1:
+        raise ValueError(
+            f"outputs of search and arguments are {compared['search']} and {compared['arguments']}; choose one for both"
+        )
     if "search" in settings:
         found["search"] = overpowered_pairs(classifier.apply, decode, **settings.search)
     return found

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from mgan_jax import engine, workdir
 from mgan_jax.attacks.ball import project
-from mgan_jax.experiments import sanity
+from mgan_jax.experiments import reads, sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
+from mgan_jax.experiments.attacks import bound
 from mgan_jax.experiments.defending import Defended
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed, stage_rows
@@ -26,19 +28,29 @@ def settings_of(config: Any, name: str, field: str) -> Any:
 
 
 def without_skipped(config: Any) -> Any:
-    """A copy of the config whose masking section names no attack to compare with that `config.skip` names."""
-    left_out = {line: "" for line in COMPARED if config.masking[line] in config.get("skip", ())}
-    config = ConfigDict(config).unlock()
-    config.masking = ConfigDict({**config.masking.to_dict(), **left_out})
+    """A copy of the config whose masking sections name no attack to compare with that `config.skip` names."""
+    skipped, config = config.get("skip", ()), ConfigDict(config).unlock()
+    for section in (config, *(of for of in config.defenses.values() if "masking" in of)):
+        left_out = {line: "" for line in COMPARED if section.masking.get(line) in skipped}
+        section.masking = ConfigDict({**section.masking.to_dict(), **left_out})
     return config
 
 
 def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
-    """Builds the attack of the curves.
+    """Looks at the attacks that are named, and builds that of the curves.
 
     Raises:
-      ValueError: it takes no number of steps, or there are no steps or epsilons.
+      ValueError: one is not there or of another ball, that of the curves takes no number of steps, or there are no steps or
+        epsilons.
     """
+    named = [settings_of(config, defense, line) for defense in ("", *config.defenses) for line in COMPARED]
+    for name in (config.masking.attack, *filter(None, named)):
+        if name not in config.attacks:
+            raise ValueError(f"config.masking names {name!r}, which is none of the attacks {', '.join(config.attacks)}")
+        if bound(config.attacks[name], name) != ("linf", config.masking.epsilon):
+            raise ValueError(
+                f"config.masking names {name}, which is not of L-inf {config.masking.epsilon}, as all of it has to be"
+            )
     for name in ("", *config.defenses):
         for field in ("steps", "epsilons"):
             if not settings_of(config, name, field):
@@ -53,7 +65,8 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
     The last epsilon, 1, is no bound at all. Unlike other rows of the configuration a step is 2.5 epsilon / steps long.
 
     Returns:
-      Rows with epsilon, num_steps, robust_accuracy, success_rate, num_images.
+      Rows with epsilon, num_steps, robust_accuracy, success_rate, num_images, and `loss`, the mean cross-entropy of the images
+      that are returned, in nats, with its standard error `loss_error`.
     """
     masking = one.run.config.masking
     settings, steps = one.run.config.attacks[masking.attack], settings_of(one.run.config, name, "steps")
@@ -68,17 +81,20 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
             key = stream_key(one.run.seed, "curve", masking.attack)
             result, _, _ = in_batches(attack, key, one.variables, test, None, settings.get("batch_size", 250))
             correct = result.clean_correct
+            losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(result.logits, test.labels))
             rows.append({
                 "attack": masking.attack, "epsilon": float(epsilon), "num_steps": int(count), "num_images": len(correct),
                 "robust_accuracy": float((correct & ~result.success).mean()),
                 "success_rate": float(result.success.sum() / max(correct.sum(), 1)),
+                "loss": float(losses.mean()), "loss_error": float(losses.std() / np.sqrt(len(losses))),
             })  # fmt: skip
         return rows
 
     read = {
         **one.run.reads(),
-        "attack": settings.to_dict(),
-        "masking": masking.to_dict(),
+        "attack": {field: value for field, value in settings.to_dict().items() if field not in reads.NOT_READ},
+        "epsilon": masking.epsilon,
+        "numbers": ["robust_accuracy", "success_rate", "loss"],
         "steps": list(steps),
         "epsilons": list(epsilons),
         "n": len(test.labels),
@@ -115,6 +131,7 @@ def checklist(one: Defended, name: str, test: Split, kept: dict[tuple[str, bool]
       curve: as `curve_rows` gives it.
     """
     masking, count = one.run.config.masking, len(test.labels)
+    black_box, single_step = (settings_of(one.run.config, name, line) for line in COMPARED)
     if (masking.attack, True) not in kept:
         return []
     own = kept[masking.attack, True]
@@ -126,8 +143,8 @@ def checklist(one: Defended, name: str, test: Split, kept: dict[tuple[str, bool]
     lines = [weaker(f"random noise is not stronger than {masking.attack}", kept_under_noise(one, test))]
     others = (
         ("images made against the undefended target are not stronger", (masking.attack, False)),
-        (f"black-box search ({masking.black_box or 'none'}) is not stronger", (masking.black_box, True)),
-        (f"a single step ({masking.single_step or 'none'}) is not stronger", (masking.single_step, True)),
+        (f"black-box search ({black_box or 'none'}) is not stronger", (black_box, True)),
+        (f"a single step ({single_step or 'none'}) is not stronger", (single_step, True)),
     )
     lines += [weaker(claim, kept[other]) if other in kept else sanity.line(claim, None, None) for claim, other in others]
     unbounded = [row for row in curve if row["epsilon"] == 1.0]
@@ -141,6 +158,9 @@ def checklist(one: Defended, name: str, test: Split, kept: dict[tuple[str, bool]
         least = min(a["robust_accuracy"] - b["robust_accuracy"] for a, b in pairs)
         counts = ", ".join(str(row["num_steps"]) for row in by_steps)
         lines.append(sanity.line(f"more steps ({counts}) are not weaker", least, holds))
+        grows = all(b["loss"] >= a["loss"] - 2 * np.hypot(a["loss_error"], b["loss_error"]) for a, b in pairs)
+        least = min(b["loss"] - a["loss"] for a, b in pairs)
+        lines.append(sanity.line(f"the loss does not fall with steps ({counts})", least, grows))
     zero = sanity.zero_gradients(one.network, one.variables, test)
     lines.append(
         sanity.line(f"gradients that are zero: at most {sanity.MAX_ZERO_GRADIENTS:.0%}", zero, zero <= sanity.MAX_ZERO_GRADIENTS)

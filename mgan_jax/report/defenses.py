@@ -43,20 +43,25 @@ def matrix_figure(results: dict, aware: bool) -> Any:
     return heatmap(cells, ["clean", *attacks], names(results), "robust accuracy, %")
 
 
-def curve_figure(rows: list[dict]) -> Any:
-    """Robust accuracy against epsilon at the most steps, a line a defense."""
-    figure, (axis,) = panels(1, 1, 6.4, 3.4)
+def curve_figure(rows: list[dict], epsilon: float) -> Any:
+    """Robust accuracy against epsilon at the most steps, and at one epsilon the loss against steps; a line a defense."""
+    figure, (by_epsilon, by_steps) = panels(2, 2, 5.0, 3.4)
     for place, defense in enumerate(dict.fromkeys(row["defense"] for row in rows)):
         own = [row for row in rows if row["defense"] == defense]
         most = max(row["num_steps"] for row in own)
-        own = sorted((row for row in own if row["num_steps"] == most), key=lambda row: row["epsilon"])
         style = {"color": INK, "linestyle": "--"} if defense == NONE else {"color": SPARE[place % len(SPARE)]}
-        axis.plot([row["epsilon"] for row in own], [100 * row["robust_accuracy"] for row in own], marker="osv^D*P"[place % 7],
-                  markersize=4, linewidth=1.7, label=words(defense), **style)  # fmt: skip
-    axis.set_xlabel("epsilon", fontsize=9, color=INK)
-    axis.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
-    axis.set_ylim(-3, 103)
-    legend_above(figure, [axis])
+        style |= {"marker": "osv^D*P"[place % 7], "markersize": 4, "linewidth": 1.7, "label": words(defense)}
+        wide = sorted((row for row in own if row["num_steps"] == most), key=lambda row: row["epsilon"])
+        by_epsilon.plot([row["epsilon"] for row in wide], [100 * row["robust_accuracy"] for row in wide], **style)
+        long = sorted((row for row in own if row["epsilon"] == epsilon), key=lambda row: row["num_steps"])
+        by_steps.plot([row["num_steps"] for row in long], [row["loss"] for row in long], **style)
+    by_epsilon.set_xlabel("epsilon", fontsize=9, color=INK)
+    by_epsilon.set_ylabel("robust accuracy, %", fontsize=9, color=INK)
+    by_epsilon.set_ylim(-3, 103)
+    by_steps.set_xlabel(f"steps at epsilon {epsilon:g}", fontsize=9, color=INK)
+    by_steps.set_ylabel("loss, nats", fontsize=9, color=INK)
+    by_steps.set_yscale("symlog", linthresh=1)
+    legend_above(figure, [by_epsilon, by_steps])
     return figure
 
 
@@ -105,6 +110,17 @@ def worst_table(results: dict) -> Table:
         for row in results["worst_cases"]
     ]  # fmt: skip
     return "Worst cases", heads, lines
+
+
+def compared_table(results: dict) -> Table:
+    """A line a pair of defenses and attack."""
+    heads = ["defense", "beside", "attack", "more robust accuracy, points", "n"]
+    lines = [
+        [words(row["defense"]), words(row["other"]), row["attack"], measure(row, "difference", 1, 100, True),
+         number(row["num_images"], 0)]
+        for row in results["compared"]
+    ]  # fmt: skip
+    return "Two defenses image by image", heads, lines
 
 
 def cell_table(results: dict) -> Table:
@@ -173,14 +189,19 @@ def write_defenses(path: Path, results: dict, material: PurifiedMaterial) -> Non
     )
     given, beside = uncertainty(results)
     caption = "Unaware: attacks made against the undefended target; aware: against the defended network, and those too."
-    curves = [drawn(curve_figure(results["curve_rows"]), "robust accuracy against epsilon", under)]
+    curves = []
+    if results["curve_rows"]:
+        figure = curve_figure(results["curve_rows"], results["config"]["masking"]["epsilon"])
+        curves.append(drawn(figure, "robust accuracy against epsilon, loss against steps", under))
     sections = [
         Section("Summary", "", [Block(caption, summary_table(results))]),
         Section("Attack x defense", "", [*matrices, Block(f"{given} Distances: medians over successes.", cell_table(results),
                 folded=f"Every cell with its {beside}", text_columns=4)]),
         Section("Worst case", "Of untargeted attacks of one norm within the bound: an image counts where every attack fails.",
                 [Block("", worst_table(results), text_columns=5)]),
-        Section("Against epsilon", "", curves if results["curve_rows"] else []),
+        Section("Image by image", "Each defense under the attack that knows it, of the same images.",
+                [Block("", compared_table(results), text_columns=3)] if results["compared"] else []),
+        Section("Against epsilon and steps", "", curves),
         Section("Before and after purification", "", pictures),
         Section("What was learned from", "Training images, and what stood in their place in training.", rebuilt),
         Section("Masked gradients?", "A line in red: the adaptive attack is not the strongest, so the numbers are too good. "
@@ -193,8 +214,9 @@ def print_defenses(results: dict) -> None:
     """Prints the tables."""
     results = plain(results)
     print(target_line(results))
-    for table in (summary_table(results), cell_table(results)):
-        print_table(table)
+    for table in (summary_table(results), cell_table(results), compared_table(results)):
+        if table[2]:
+            print_table(table)
     print()
     for sentence in sentences(results):
         print(textwrap.fill(sentence, 118))

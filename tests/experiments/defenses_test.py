@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mgan_jax import checkpoint
+from mgan_jax import checkpoint, workdir
 from mgan_jax.datasets.digits import digits
-from mgan_jax.experiments import defenses, masking, options
+from mgan_jax.experiments import comparing, defenses, masking, options
 from mgan_jax.experiments.options import Options
-from mgan_jax.report.defenses import cell_table, sentences, summary_table, worst_table, write_defenses
+from mgan_jax.report.defenses import cell_table, compared_table, sentences, summary_table, worst_table, write_defenses
 from mgan_jax.report.heatmap import words
 from mgan_jax.report.material import PurifiedMaterial
 
@@ -47,7 +47,7 @@ CONFIG = {
     "masking": {"attack": "pgd", "black_box": "fgsm", "single_step": "fgsm", "epsilon": 0.2, "epsilons": (0.0, 0.2, 1.0),
                 "steps": (1, 4), "draws": 2},
     "testing": {"num_images": 40, "num_adaptive_images": 30, "batch_size": 50, "pictures": ("pgd",), "operators": (),
-                "method": "auto"},
+                "method": "auto", "compared": (("fast_adversarial_training", "bit_depth"),)},
 }  # fmt: skip
 
 
@@ -83,9 +83,11 @@ def test_a_defended_network_meets_attacks_of_its_own(made):
 def test_the_worst_case_is_no_better_than_its_attacks(made):
     _, results = made
     for worst in results["worst_cases"]:
-        alone = [row["robust_accuracy"] for row in results["rows"] if row["defense"] == worst["defense"]
-                 and row["aware"] and worst["aware"] and row["attack"] in worst["attacks"]]  # fmt: skip
-        assert all(worst["robust_accuracy"] <= value for value in alone)
+        knowing = [row["robust_accuracy"] for row in results["rows"] if row["defense"] == worst["defense"]
+                   and row["aware"] and row["attack"] in worst["attacks"]]  # fmt: skip
+        assert knowing and (not worst["aware"] or worst["robust_accuracy"] <= min(knowing))
+    least = {(worst["defense"], worst["aware"]): worst["robust_accuracy"] for worst in results["worst_cases"]}
+    assert all(least[name, True] <= least[name, False] for name in ("none", *CONFIG["defenses"]))
 
 
 def test_a_larger_epsilon_takes_a_smaller_one_in():
@@ -93,14 +95,26 @@ def test_a_larger_epsilon_takes_a_smaller_one_in():
     rows = [{**facts, "attack": name, "epsilon": epsilon, "aware": aware}
             for name, epsilon, aware in (("pgd", 0.2, True), ("pgd", 0.2, False), ("substitute", 0.3, False))]  # fmt: skip
     kept = {("pgd", True): np.arange(4) < 1, ("pgd", False): np.arange(4) < 3, ("substitute", False): np.arange(4) > 0}
-    found = {(one["epsilon"], one["aware"]): one["robust_accuracy"] for one in defenses.worst_cases(rows, kept)}
+    found = {(one["epsilon"], one["aware"]): one["robust_accuracy"] for one in comparing.worst_cases(rows, kept)}
     assert found == {(0.2, False): 0.75, (0.2, True): 0.25, (0.3, False): 0.5, (0.3, True): 0.0}
+
+
+def test_two_defenses_are_compared_image_by_image(made):
+    _, results = made
+    assert [(row["defense"], row["other"], row["attack"]) for row in results["compared"]] == [
+        ("fast_adversarial_training", "bit_depth", attack) for attack in ("fgsm", "pgd")
+    ]
+    cells = {(row["defense"], row["attack"]): row["robust_accuracy"] for row in results["rows"] if row["aware"]}
+    for row in results["compared"]:
+        apart = cells["fast_adversarial_training", row["attack"]] - cells["bit_depth", row["attack"]]
+        assert row["difference"] == pytest.approx(apart) and row["num_images"] == 30
+        assert row["difference_ci95"][0] <= row["difference"] <= row["difference_ci95"][1]
 
 
 def test_the_checklist_looks_at_what_it_names(made):
     _, results = made
     claims = [line["claim"] for line in results["checklists"]["bit_depth"]]
-    assert len(claims) == 7 and "without a bound nothing withstands" in claims
+    assert len(claims) == 8 and "without a bound nothing withstands" in claims
     for name in ("none", *CONFIG["defenses"]):
         own = {(row["epsilon"], row["num_steps"]) for row in results["curve_rows"] if row["defense"] == name}
         steps = (1, 2) if name == "invert_and_classify" else (1, 4)
@@ -111,7 +125,7 @@ def test_the_checklist_looks_at_what_it_names(made):
 
 def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     path, results = made
-    for title, heads, lines in (summary_table(results), cell_table(results), worst_table(results)):
+    for title, heads, lines in (summary_table(results), cell_table(results), worst_table(results), compared_table(results)):
         assert title and lines and all(len(line) == len(heads) for line in lines)
     assert sentences(results)
     page = (path / "report.html").read_text()
@@ -132,8 +146,14 @@ def test_tables_and_a_page_come_of_it_and_a_second_start_reads(made):
     ]
     assert any("black-box search is not stronger" in row for row in red)
     times = {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
-    defenses.run(ConfigDict(CONFIG), Options(path))
+    # What no stage reads may change.
+    config = ConfigDict(copy.deepcopy({**CONFIG, "masking": {**CONFIG["masking"], "single_step": "", "black_box": ""}}))
+    config.attacks.pgd.defenses = ("none", *CONFIG["defenses"])
+    defenses.run(config, Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in path.rglob("stages/*.npz")}
+    config.attacks.pgd.arguments.num_steps = 6
+    with pytest.raises(workdir.WorkdirMismatch, match="num_steps: 5 there, 6 here"):
+        defenses.run(config, Options(path))
 
 
 def test_several_seeds_are_means_with_deviations(made, several_seeds):
@@ -161,6 +181,7 @@ def test_what_was_trained_against_a_generator_withstands_it_and_pairs_of_codes_a
             "enhanced_invert_and_classify": {**plain, "search": {"eta": 0.5, "num_steps": 2}, "training": TRAINING},
         },
         "masking": {**CONFIG["masking"], "black_box": "", "single_step": "", "epsilons": (0.0, 0.2), "steps": (1, 2)},
+        "testing": {**CONFIG["testing"], "compared": ()},
     })  # fmt: skip
     (results,) = defenses.run(config, Options(tmp_path))
     kept = {row["defense"]: row["robust_accuracy"] for row in results["rows"] if row["attack"] == "advgan" and not row["aware"]}
@@ -182,10 +203,19 @@ def changed(name, **changes):
     (changed("invert_and_classify", generator="gan"), "there is no generator 'gan'"),
     (changed("robust_features", of="later"), "of is 'later'"),
     (changed("non_robust_features", learned_from=("none",)), "learned_from names 'none'"),
+    (changed("non_robust_features", learned_from=("short", "pgd")), "2 attacks"),
+    ({**changed("non_robust_features", learned_from=("universal",)),
+      "teachers": {"universal": {"method": "universal_perturbation"}, **CONFIG["teachers"]}}, "universal, which learns itself"),
+    ({"generators": {"vae": {**CONFIG["generators"]["vae"], "method": "minimax_gan", "arguments": {"critic_steps": 3},
+                             "networks": {"decoder": {"name": "decoder"}, "critic": {"name": "critic"}}}}}, "multiple of"),
+    (changed("enhanced_invert_and_classify", generator="vae", search={"eta": 0.5, "outputs": "logits"}), "logits and softmax"),
     (changed("invert_and_classify", num_images=0), r"are \(0, 0\)"),
     (changed("none"), "stands for the undefended target"),
     (changed("squeezing", arguments={"squeeze": {"name": "sharpen"}}), "sharpen"),
     ({"masking": {**CONFIG["masking"], "attack": "square"}}, "square"),
+    (changed("invert_and_classify", masking={"black_box": "square"}), "square"),
+    ({"testing": {**CONFIG["testing"], "compared": (("bit_depth", "nothing"),)}}, "compared names 'nothing'"),
+    ({"testing": {**CONFIG["testing"], "compared": (("bit_depth", "invert_and_classify"),)}}, "30 and 10 images"),
     ({"rows": ("nothing",)}, "nothing"),
     ({"attacks": {**CONFIG["attacks"], "expectation": {**CONFIG["attacks"]["expectation"], "unaware": True}}}, "redraw"),
     ({"attacks": {**CONFIG["attacks"], "latent_space": {**CONFIG["attacks"]["latent_space"],

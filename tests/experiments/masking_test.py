@@ -15,23 +15,23 @@ MASKING = {"attack": "pgd", "black_box": "square", "single_step": "fgsm", "epsil
 FEW, HALF = np.arange(100) < 30, np.arange(100) < 50
 KEPT = {("pgd", True): HALF, ("pgd", False): HALF, ("square", True): HALF, ("fgsm", True): HALF}
 CURVE = [
-    {"epsilon": 0.2, "num_steps": 5, "robust_accuracy": 0.5},
-    {"epsilon": 0.2, "num_steps": 20, "robust_accuracy": 0.5},
-    {"epsilon": 1.0, "num_steps": 20, "robust_accuracy": 0.0},
+    {"epsilon": 0.2, "num_steps": 5, "robust_accuracy": 0.5, "loss": 1.0, "loss_error": 0.1},
+    {"epsilon": 0.2, "num_steps": 20, "robust_accuracy": 0.5, "loss": 0.8, "loss_error": 0.1},
+    {"epsilon": 1.0, "num_steps": 20, "robust_accuracy": 0.0, "loss": 9.0, "loss_error": 0.1},
 ]
 
 
-def broken(monkeypatch, kept=KEPT, curve=CURVE, noise=HALF, flat=False):
+def broken(monkeypatch, kept=KEPT, curve=CURVE, noise=HALF, flat=False, name="linear"):
     """Claims that do not hold, of a linear network; flat: one whose logits are all the same."""
     classifier = linear((4, 4, 1), 3)
     variables = classifier.init(jax.random.key(0))
     variables = jax.tree.map(lambda leaf: 0 * leaf, variables) if flat else variables
-    run = Run(ConfigDict({"masking": MASKING}), None, 0, None, None)
+    run = Run(ConfigDict({"masking": MASKING, "defenses": {"brief": {"masking": {"black_box": "fgsm"}}}}), None, 0, None, None)
     images = np.random.default_rng(0).random((100, 4, 4, 1), np.float32)
     monkeypatch.setattr(masking, "kept_under_noise", lambda one, test: noise)
     test = Split(images, np.zeros(100, np.int32))
-    lines = masking.checklist(Defended(run, classifier, variables, None, {}, 0.0), "linear", test, kept, curve)
-    assert len(lines) == 7
+    lines = masking.checklist(Defended(run, classifier, variables, None, {}, 0.0), name, test, kept, curve)
+    assert len(lines) == 8
     return [line["claim"] for line in lines if line["holds"] is False], lines
 
 
@@ -48,6 +48,7 @@ def test_an_honest_defense_breaks_nothing(monkeypatch):
         ({"kept": {**KEPT, ("fgsm", True): FEW}}, "a single step (fgsm) is not stronger"),
         ({"curve": [*CURVE[:2], {**CURVE[2], "robust_accuracy": 0.01}]}, "without a bound nothing withstands"),
         ({"curve": [{**CURVE[0], "robust_accuracy": 0.2}, *CURVE[1:]]}, "more steps (5, 20) are not weaker"),
+        ({"curve": [CURVE[0], {**CURVE[1], "loss": 0.7}, CURVE[2]]}, "the loss does not fall with steps (5, 20)"),
         ({"flat": True}, "gradients that are zero: at most 5%"),
     ],
 )
@@ -60,3 +61,9 @@ def test_what_was_not_run_is_said(monkeypatch):
     found, lines = broken(monkeypatch, kept=kept)
     assert found == []
     assert [line["claim"] for line in lines if line["holds"] is None] == ["black-box search (square) is not stronger"]
+
+
+def test_a_defense_may_have_a_black_box_search_of_its_own(monkeypatch):
+    found, lines = broken(monkeypatch, kept={**KEPT, ("square", True): FEW}, name="brief")
+    assert found == []
+    assert "black-box search (fgsm) is not stronger" in [line["claim"] for line in lines]
