@@ -60,6 +60,15 @@ def test_more_restarts_never_fit_worse_and_images_do_not_meet():
     np.testing.assert_allclose(errors(made.apply, variables, many.codes[None], images)[0], many.errors, rtol=1e-5)
 
 
+def test_a_restart_that_diverged_is_not_chosen(problem):
+    matrix, images = problem
+    starts = jnp.stack([jnp.full(3, jnp.nan), jnp.zeros(3)])
+    descent = Descent(5, 0.1, 0.7, "momentum")
+    found, alone = (invert(linear, matrix, images, s, descent) for s in (starts, starts[1:]))
+    np.testing.assert_allclose(found.codes, alone.codes, rtol=1e-5)
+    assert np.isfinite(found.errors).all()
+
+
 @pytest.mark.parametrize(
     "bad", [Descent(0, 1.0, 0.5, "adam"), Descent(1, 0.0, 0.5, "adam"), Descent(1, 1.0, 1.0, "adam"), Descent(1, 1.0, 0.5, "sgd")]
 )
