@@ -26,6 +26,12 @@ def runner_up(logits: Array, labels: Array) -> Array:
     return jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits).argmax(-1).astype(labels.dtype)
 
 
+def runners_up(logits: Array, labels: Array, count: int) -> Array:
+    """The `count` likeliest classes besides y, likeliest first, [B, count]; all of them, where there are no more."""
+    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return jnp.argsort(jnp.where(own, -jnp.inf, logits), axis=-1, descending=True)[:, : min(count, logits.shape[-1] - 1)]
+
+
 def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -> Array:
     """By how much an image is still of class y, or with targets not yet of class t; [B], negative where it fools.
 

@@ -16,6 +16,11 @@ def test_margin_and_hinges_by_hand_with_all_negative_logits():
     np.testing.assert_allclose(losses.targeted_hinge(LOGITS, jnp.array([1, 1]), 10.0), (2.0 - 1.0) / 2)
 
 
+def test_runners_up_are_the_likeliest_besides_the_label():
+    np.testing.assert_array_equal(losses.runners_up(LOGITS, LABELS, 9), [[1, 2], [1, 2]])
+    np.testing.assert_array_equal(losses.runners_up(LOGITS, jnp.array([1, 2]), 1), [[0], [1]])
+
+
 def test_least_squares_and_norm_hinge_by_hand():
     np.testing.assert_allclose(losses.least_squares(jnp.array([1.0, 3.0]), 1.0), 2.0)
     perturbations = jnp.zeros((2, 2, 2, 1)).at[0, 0, 0, 0].set(3.0).at[0, 1, 1, 0].set(4.0)

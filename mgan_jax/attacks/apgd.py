@@ -9,8 +9,8 @@ import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
 from mgan_jax.attacks.result import attack_result, choose
-from mgan_jax.losses import margin, margin_to_fool
-from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
+from mgan_jax.losses import margin, margin_to_fool, runners_up
+from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
 LOSSES = ("cross_entropy", "dlr", "targeted_dlr")
 
@@ -106,7 +106,7 @@ def apgd_within(
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         many = loss == "targeted_dlr" and targets is None
-        aims = _aims(apply_fn, variables, images, labels, num_target_classes) if many else None
+        aims = runners_up(apply_fn(variables, images), labels, num_target_classes) if many else None
 
         def objective(logits, aim):
             if loss == "cross_entropy":
@@ -171,10 +171,3 @@ def apgd_within(
         return attack_result(apply_fn, variables, images, best[0], labels, targets, used)
 
     return attack
-
-
-def _aims(apply_fn: ApplyFn, variables: Variables, images: Array, labels: Array, count: int) -> Array:
-    """The `count` most likely classes of each clean image besides its own, [B, count]; all, where there are no more."""
-    logits = apply_fn(variables, images)
-    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    return jnp.argsort(jnp.where(own, -jnp.inf, logits), axis=-1, descending=True)[:, : min(count, logits.shape[-1] - 1)]

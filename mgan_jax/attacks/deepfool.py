@@ -1,5 +1,7 @@
 """DeepFool (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -18,6 +20,40 @@ def dual_norm(gradient: Array, norm: str) -> Array:
     That is the 2-norm of the gradient for "l2", its 1-norm for "linf".
     """
     return (gradient * direction(gradient, norm)).sum((1, 2, 3))
+
+
+def nearest_boundary(
+    apply: Callable[[Array], Array], x: Array, candidates: Array, labels: Array, targets: Array | None, norm: str
+) -> tuple[Array, Array, Array]:
+    """The nearest of the boundaries f_k = f_y of the linearised target, or with targets f_k = f_j, j the likeliest besides t.
+
+    The gradients of the classes are taken one class after the other and only the nearest boundary is kept: memory is that of
+    two images and one forward pass, whatever the number of classes.
+
+    Args:
+      apply: [S, H, W, C] -> logits [S, num_classes].
+      x: where it is linearised.
+      candidates: [S, n] classes k.
+      labels: y, [S].
+      targets: t, [S] or None.
+      norm: of the distance.
+
+    Returns:
+      |f'_k| / ||w_k||_q, infinite where no gradient is left, and f'_k, both [S], and w_k, [S, H, W, C], as in `deepfool`.
+    """
+    logits, pullback = jax.vjp(apply, x)
+    away = labels if targets is None else runner_up(logits, targets)
+
+    def one(best, towards):
+        between = jax.nn.one_hot(towards, logits.shape[-1]) - jax.nn.one_hot(away, logits.shape[-1])
+        (w,) = pullback(between)
+        slope, value = dual_norm(w, norm), (logits * between).sum(-1)
+        distance = jnp.abs(value) / jnp.where(slope > 0, slope, 0.0)
+        distance = jnp.where(slope > 0, distance, jnp.inf)
+        return choose(distance < best[0], (distance, value, w), best), None
+
+    far = jnp.full(len(x), jnp.inf, x.dtype), jnp.zeros(len(x), x.dtype), jnp.zeros_like(x)
+    return jax.lax.scan(one, far, candidates.T)[0]
 
 
 def deepfool(
@@ -39,9 +75,6 @@ def deepfool(
     label's class already is returned as it is.
 
     With `targets` (an extension) there is one boundary: w = grad f_t - grad f_j, j the likeliest class besides t at x_i.
-
-    The gradients of the classes are taken one class after the other and only the nearest boundary is kept: memory is that of
-    two images and one forward pass, whatever the number of classes.
 
     Args:
       apply_fn: the target.
@@ -78,19 +111,8 @@ def deepfool(
 
         def nearest(index, x):
             """The step r_i at x."""
-            logits, pullback = jax.vjp(apply, x)
-            away = take(labels, index) if targets is None else runner_up(logits, take(targets, index))
-
-            def one(best, towards):
-                between = jax.nn.one_hot(towards, num_classes) - jax.nn.one_hot(away, num_classes)
-                (w,) = pullback(between)
-                slope = dual_norm(w, norm)
-                distance = jnp.abs((logits * between).sum(-1)) / jnp.where(slope > 0, slope, 0.0)
-                distance = jnp.where(slope > 0, distance, jnp.inf)
-                return choose(distance < best[0], (distance, w), best), None
-
-            far = jnp.full(len(x), jnp.inf, x.dtype), jnp.zeros_like(x)
-            (distance, w), _ = jax.lax.scan(one, far, take(candidates, index).T)
+            aims = take((candidates, labels, targets), index)
+            distance, _, w = nearest_boundary(apply, x, *aims, norm)
             # A step of nearly nothing would leave an image on the boundary for ever.
             length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, SMALLEST_STEP), 0.0)
             return length.reshape(-1, 1, 1, 1) * direction(w, norm)
