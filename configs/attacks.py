@@ -95,6 +95,8 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         ),
         "deepfool": row(norm="l2"),
         "deepfool_linf": row(method="deepfool", arguments={"norm": "linf"}),
+        "fab": row(arguments={"num_steps": steps}, batch_size=100),
+        "fab_l2": row(method="fab", arguments={"num_steps": steps, "norm": "l2"}, batch_size=100),
         "lbfgs": row(arguments={"num_searches": 8, "num_evaluations": 30}, norm="l2"),
         "carlini_wagner_l2": row(arguments=searched, norm="l2", batch_size=100),
         "carlini_wagner_l2_targeted": row(

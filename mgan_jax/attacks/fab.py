@@ -120,9 +120,9 @@ def fab(
       num_restarts: runs (for each target class), the first from the original, the others from a draw at min(u, epsilon) / 2
         around it, u the smallest distance found, and at half the diameter of [0, 1]^d where there is neither.
       num_target_classes: of FAB-T, at most all but y; None or 0: s is looked for at every step.
-      epsilon: None: the smallest change, however large. Else the radius of a ball, K of them give results [K, B, ...]: what was
-        found outside counts as not found, the iterate within that is closest to fooling is returned for it, and an image that a
-        run fools within the ball has no further runs.
+      epsilon: None: the smallest change, however large. Else the radius of a ball, K of them give results [K, B, ...]: returned
+        is, of the iterates within, not the nearest but the one that fools by most, or misses by least, which rounding to 8 bits
+        undoes less easily; an image that a run fools within the ball has no further runs.
       alpha_max: the most that a step is drawn to the original.
       eta: by how much steps go beyond the boundary.
       beta: what the backward step keeps of the change.
@@ -235,8 +235,7 @@ def fab_within(
             next_run,
             (0, Found(images, distance, clean_margin, images, clean_margin), jnp.zeros(labels.shape, jnp.int32)),
         )
-        inside = jnp.isfinite(found.distance) & (found.distance <= epsilon)
-        adversarial = choose(inside, found.nearest, found.closest)
+        adversarial = choose(jnp.isinf(epsilon) & jnp.isfinite(found.distance), found.nearest, found.closest)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, used)
 
     return attack
