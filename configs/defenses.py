@@ -111,10 +111,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "arguments": {"squeeze": {"name": "bit_depth", "bits": 1, "slope": 10.0}, "differentiable": True},
         },
         "median_smoothing": {"method": "squeezing", "arguments": {"squeeze": {"name": "median", "size": 2}}},
+        # Of strengths of 4, 20, 50, 80 and 120 levels the one that takes most of +-.3 from 100 MNIST validation images; the
+        # paper's 2 and 4, for colour, take nothing.
         "non_local_means": {
             "method": "squeezing",
             "arguments": {"squeeze": {"name": "non_local_means", "search_window": 13, "patch_size": 3, "strength": 50.0},
                           "differentiable": True},
+            **seldom(),
         },
         "guided_denoiser": {**denoiser},
         "pixel_guided_denoiser": {**denoiser, "method": "guided_denoiser", "arguments": {"guide": "pixels"}},
@@ -166,7 +169,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
                     "batch_size": 5 * batch},
     })  # fmt: skip
     inverting = ("invert_and_classify", "enhanced_invert_and_classify")
-    costly = ("pixel_defend", *inverting)
+    costly = ("non_local_means", "pixel_defend", *inverting)
     cheap = ("none", *(name for name in config.defenses if name not in costly))
     trained = ("none", *(name for name in config.defenses if "classifier" in config.defenses[name].get("networks", {})))
     generated = ("none", "two_step_adversarial_training", "mgan_adversarial_training")
