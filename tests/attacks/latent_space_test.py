@@ -51,12 +51,24 @@ def test_it_fools_exactly_where_the_ball_reaches_over_the_line(problem):
     np.testing.assert_array_less(jnp.abs(result.adversarial - problem[1])[:3, 0, 2, 0], 1e-6)
 
 
-def test_the_closest_code_is_on_the_line(problem):
+def test_a_ball_without_radius_returns_the_images_and_in_one_that_holds_all_codes_the_first_that_fools_is_kept(problem):
     result = run(problem, epsilon=0.0, norm="l2", confidences=(1.0,))
     np.testing.assert_array_equal(result.adversarial, problem[1])
     near = run(problem, epsilon=10.0, norm="l2", confidences=(1e-3,), num_steps=200, learning_rate=0.02)
     # The foot of the perpendicular lies at .5; the ball is so large that no code lies outside, and the first that fools is kept.
     assert near.success.all() and (near.adversarial[:, 0, 0, 0] < 0.5).all()
+
+
+def test_of_the_codes_that_fool_the_one_closest_to_the_ball_is_kept(problem):
+    """No code lies in the ball, and x' is on the way to G(z): the further that is, the less of the third pixel is taken off."""
+    variables, images, labels = problem
+    images = images.at[:, 0, 2, 0].set(0.6)
+    foot = images.at[:, 0, 0, 0].set(0.5).at[:, 0, 2, 0].set(0.5)
+    away = foot - images
+    expected = images + 0.05 * away / jnp.sqrt(jnp.square(away).sum((1, 2, 3), keepdims=True))
+    more = {"norm": "l2", "confidences": (0.0,), "num_steps": 300, "learning_rate": 0.02}
+    found = run((variables, images, labels), epsilon=0.05, **more)
+    np.testing.assert_allclose(found.adversarial, expected, atol=5e-4)
 
 
 def test_targets_and_a_sweep(problem):
