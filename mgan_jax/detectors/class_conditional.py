@@ -28,7 +28,8 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
     """Replaces a score by its rank among those of clean images that the network predicts as the same class.
 
     An attack that sends its images to the classes with the highest normal scores hides behind one threshold for all; here
-    the same share of false positives is allowed in each class.
+    the same share of false positives is allowed in each class. Ranks are among the images that the detector was fitted to, so it
+    has to score these as it does others: not one that remembers them, as a kernel density does.
 
     Args:
       apply_fn: the network.

@@ -76,10 +76,9 @@ def check_row(config: Any, name: str, classifier: Classifier, dataset: Dataset) 
     method = settings.get("method", name)
     if method in GENERATORS and method != name:
         raise ValueError(f"{where}.method is {method!r}; choose {method!r} as the row's name, of which there can be one")
-    if name == "mgan" and tuple(settings.trained_on) != ("all",):
-        raise ValueError(
-            f"{where}.trained_on is {tuple(settings.trained_on)}; here MGAN is trained on all operators, choose ('all',)"
-        )
+    trained_on = tuple(settings.get("trained_on", ()))
+    if name == "mgan" and trained_on != ("all",):
+        raise ValueError(f"{where}.trained_on is {trained_on}; here MGAN is trained on all operators, choose ('all',)")
     check_attack(config, name, classifier, dataset)
 
 
