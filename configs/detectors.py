@@ -30,7 +30,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         del config[field]
     config.experiment = "detectors"
     config.skip = ()  # attacks, named below, that are not run
-    rows = ("fgsm", "pgd", "deepfool", "jsma", "carlini_wagner_l2", "advgan", "mgan")
+    rows = ("fgsm", "pgd", "pgd_l2", "deepfool", "jsma", "carlini_wagner_l2", "advgan", "mgan")
     attacks = {name: config.attacks[name] for name in rows}
     attacks["fgsm"].arguments.epsilon = 0.35  # as in the paper of mutation testing
     config.attacks = ConfigDict(attacks, sort_keys=False)
