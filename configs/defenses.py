@@ -10,7 +10,7 @@ that are models, Optax's or factories of attacks; `training`, of what it learns;
 adversarial training; `generator`, one of `generators`; `of`, the defense whose network it starts from; `num_images` and
 `num_adaptive_images`, where it is shown fewer than the others; `masking`, what replaces `config.masking`. An attack is as in
 configs/attacks.py; `defenses` names those against which it is made, all without it; `unaware: False` is not made against the
-undefended target. Variants: digits, mnist, smoke.
+undefended target. `testing.compared`: pairs of defenses that are compared image by image. Variants: digits, mnist, smoke.
 """
 
 import runpy
