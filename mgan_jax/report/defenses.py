@@ -49,7 +49,10 @@ def curve_figure(rows: list[dict], epsilon: float) -> Any:
     for place, defense in enumerate(dict.fromkeys(row["defense"] for row in rows)):
         own = [row for row in rows if row["defense"] == defense]
         most = max(row["num_steps"] for row in own)
-        style = {"color": INK, "linestyle": "--"} if defense == NONE else {"color": SPARE[place % len(SPARE)]}
+        dashes = ("-", ":", "-.")[place // len(SPARE) % 3]
+        style = (
+            {"color": INK, "linestyle": "--"} if defense == NONE else {"color": SPARE[place % len(SPARE)], "linestyle": dashes}
+        )
         style |= {"marker": "osv^D*P"[place % 7], "markersize": 4, "linewidth": 1.7, "label": words(defense)}
         wide = sorted((row for row in own if row["num_steps"] == most), key=lambda row: row["epsilon"])
         by_epsilon.plot([row["epsilon"] for row in wide], [100 * row["robust_accuracy"] for row in wide], **style)
