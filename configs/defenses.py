@@ -220,6 +220,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         "num_adaptive_images": 200 if mnist else 20 if smoke else 100,
         "batch_size": 500,
         "pictures": ("fgsm", "pgd", "carlini_wagner_l2"),
+        "compared": (),
     })  # fmt: skip
     if mnist:
         config.attacks.mgan.epochs = 3
