@@ -66,7 +66,7 @@ class Classifier(NamedTuple):
 
 
 class AttackResult(NamedTuple):
-    """What an attack returns; every field but `used` is recomputed from `adversarial`, the images that are returned.
+    """What an attack returns; every field but `used` and `finite` is recomputed from `adversarial`, the images returned.
 
     With a sweep over K epsilons every field has a leading axis K.
 
@@ -78,6 +78,9 @@ class AttackResult(NamedTuple):
       logits: [B, num_classes] of the returned images.
       l0, l1, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
       used: [B] int32: gradients of the target that were taken for an image; of black-box attacks, queries of it.
+      finite: [B] bool: what the attack ended with was finite, and so are the target's logits of the clean and the returned image.
+        Where an attack ends with an image that is not, the original is returned; logits that are not are no success, and never
+        correct.
     """
 
     adversarial: Array
@@ -90,10 +93,16 @@ class AttackResult(NamedTuple):
     l2: Array
     linf: Array
     used: Array
+    finite: Array
 
 
 class Attack(Protocol):
-    """`attack(key, variables, images [B, H, W, C], labels [B], targets [B] or None) -> AttackResult`."""
+    """`attack(key, variables, images [B, H, W, C], labels [B], targets [B] or None) -> AttackResult`.
+
+    Images may be lists or NumPy's, and uint8, labels and targets any integers. What rank, shape and dtype tell to be wrong raises
+    ValueError. So do values, pixels outside [0, 1] or labels that are no class, but only where they are known: under your own
+    `jax.jit` they are not, and are computed with. Of no images the result is empty.
+    """
 
     def __call__(
         self, key: Array, variables: Variables, images: Array, labels: Array, targets: Array | None = None

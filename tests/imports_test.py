@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "mgan_jax"
 LEAVES = ("datasets", "models", "mutation", "attacks", "detectors", "defenses", "report")
 SINGLE = ("population", "engine", "devices", "losses", "metrics", "build", "checkpoint", "draws", "workdir", "transformations",
-          "saliency", "squeezers", "inversion")  # fmt: skip
+          "saliency", "squeezers", "inversion", "inputs")  # fmt: skip
 
 
 def imported(path):
@@ -26,7 +26,7 @@ def test_imports(path):
     if room == "types":
         assert not ours
     elif room in SINGLE:
-        assert set(ours) <= {"types", "checkpoint", "draws", "engine", "devices", "squeezers"}
+        assert set(ours) <= {"types", "checkpoint", "draws", "engine", "devices", "squeezers", "inputs"}
     elif room in LEAVES:
         assert set(ours) <= {"types", room, *SINGLE}
     elif room == "training":

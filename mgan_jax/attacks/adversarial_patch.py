@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.attacks.entry import checked_fit, checked_learned
 from mgan_jax.attacks.placing import check_patch, draw_places, place, side_of
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import log_odds
@@ -92,4 +93,4 @@ def adversarial_patch(
         adversarial = jnp.clip(placed(key, state["patch"], images), 0.0, 1.0)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets)
 
-    return LearnedAttack(fit, attack)
+    return LearnedAttack(checked_fit(apply_fn, fit), checked_learned(apply_fn, attack))

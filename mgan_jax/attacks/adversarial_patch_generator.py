@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.adversarial_patch import patch_loss
+from mgan_jax.attacks.entry import checked_fit, checked_learned
 from mgan_jax.attacks.placing import check_patch, draw_places, place
 from mgan_jax.attacks.result import attack_result, learned_targets
+from mgan_jax.inputs import as_images
 from mgan_jax.losses import least_squares
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Network, Variables
 
@@ -78,7 +80,7 @@ def adversarial_patch_generator(
         return place(patches, images, places, shape)[0]
 
     def fit(key: Array, variables, images: Array, labels: Array, samples: Array | None = None) -> dict:
-        samples = images if samples is None else samples
+        samples = images if samples is None else as_images(samples, "samples")
         channels, number = images.shape[-1], min(batch_size, images.shape[0])
         if min(samples.shape[1:3]) < patch_size or samples.shape[-1] != channels:
             raise ValueError(
@@ -124,4 +126,4 @@ def adversarial_patch_generator(
         adversarial = jnp.clip(placed(place_key, patches, images), 0.0, 1.0)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets)
 
-    return LearnedAttack(fit, attack)
+    return LearnedAttack(checked_fit(apply_fn, fit), checked_learned(apply_fn, attack))

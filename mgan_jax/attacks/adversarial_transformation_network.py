@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.attacks.entry import checked_fit, checked_learned
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Network, Variables
 
@@ -159,10 +160,11 @@ def adversarial_transformation_network(
         generator, _, weight = jax.lax.fori_loop(0, num_steps, one, start)
         return {"generator": generator, "beta": weight}
 
+    judged_by = judge if judge is not None else together if several else apply_fn
+
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
         del key
         targets = learned_targets(targets, target_label, labels)
-        judged_by = judge if judge is not None else together if several else apply_fn
         return attack_result(judged_by, variables, images, transform(state["generator"], images)[0], labels, targets)
 
-    return LearnedAttack(fit, attack)
+    return LearnedAttack(checked_fit(together, fit), checked_learned(judged_by, attack))

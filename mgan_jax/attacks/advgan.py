@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import checked_learned
 from mgan_jax.attacks.result import attack_result, learned_targets
+from mgan_jax.inputs import as_images
 from mgan_jax.losses import label_entropy, least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
 from mgan_jax.types import ApplyFn, Array, AttackResult, GenerativeAttack, GeneratorStep, Network
 
@@ -137,6 +139,7 @@ def advgan(
         return (least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2
 
     def perturb(state, images: Array, scale: Array | float = 1.0) -> Array:
+        images = as_images(images)
         return jnp.clip(images + scale * generator.apply(state["generator"], images), 0.0, 1.0)
 
     def attack(state, key, variables, images, labels, targets=None) -> AttackResult:
@@ -144,4 +147,4 @@ def advgan(
         targets = learned_targets(targets, target_label, labels)
         return attack_result(apply_fn, variables, images, perturb(state, images), labels, targets)
 
-    return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, attack)
+    return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, checked_learned(apply_fn, attack))

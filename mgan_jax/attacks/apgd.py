@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin, margin_to_fool, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -78,7 +79,8 @@ def apgd(
         when called, DLR of fewer than three classes or targeted DLR of fewer than four, on which it is not defined.
     """
     check_ball(epsilon, norm)
-    return swept(apgd_within(apply_fn, norm, loss, num_steps, num_restarts, num_target_classes, momentum, rho), epsilon)
+    attack = apgd_within(apply_fn, norm, loss, num_steps, num_restarts, num_target_classes, momentum, rho)
+    return checked(apply_fn, swept(attack, epsilon))
 
 
 def apgd_within(

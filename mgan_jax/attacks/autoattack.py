@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.apgd import apgd_within
 from mgan_jax.attacks.ball import check_ball, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.fab import fab_within
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import take
@@ -96,4 +97,4 @@ def autoattack(
             best = apply_stage(stage, jax.random.fold_in(key, i), best)
         return attack_result(apply_fn, variables, images, best[0], labels, targets, best[2])
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.carlini_wagner_l2 import image_wise_adam, to_images, to_space
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -148,4 +149,4 @@ def carlini_wagner_l0(
         last = jax.lax.while_loop(lambda s: s.running.any(), one, first)
         return attack_result(apply_fn, variables, images, last.best, labels, targets, last.used)
 
-    return attack
+    return checked(apply_fn, attack)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -145,4 +146,4 @@ def carlini_wagner_l2(
         last = jax.lax.while_loop(lambda s: (s.index < num_searches).any(), one, first)
         return attack_result(apply_fn, variables, images, last.best, labels, targets, last.used)
 
-    return attack
+    return checked(apply_fn, attack)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import NORMS, direction
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool, runner_up
@@ -131,4 +132,4 @@ def deepfool(
         _, best, _, used = in_slots(step, lambda state: ~(state[2] >= 0) | (state[3] >= most), start, slots)
         return attack_result(apply_fn, variables, images, best, labels, targets, used)
 
-    return attack
+    return checked(apply_fn, attack)

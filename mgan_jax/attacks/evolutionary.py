@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -117,4 +118,4 @@ def evolutionary(
         found, _, used, _ = in_slots(step, finished, state, num_slots)
         return attack_result(apply_fn, variables, images, found, labels, targets, used)
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 
 from mgan_jax import engine
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
 
@@ -50,4 +51,4 @@ def expectation_over_transformations(
         made = crafting(craft_key, drawn, images, labels, targets)
         return attack_result(apply_fn, variables, images, made.adversarial, labels, targets, num_draws * made.used)
 
-    return attack
+    return checked(apply_fn, attack)

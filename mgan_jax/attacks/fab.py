@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import check_ball, direction, swept
 from mgan_jax.attacks.deepfool import nearest_boundary
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -133,7 +134,7 @@ def fab(
     """
     check_ball(0.0 if epsilon is None else epsilon, norm)
     attack = fab_within(apply_fn, norm, num_steps, num_restarts, num_target_classes, alpha_max, eta, beta)
-    return swept(attack, float("inf") if epsilon is None else epsilon)
+    return checked(apply_fn, swept(attack, float("inf") if epsilon is None else epsilon))
 
 
 def fab_within(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import log_odds, margin_to_fool
@@ -117,4 +118,4 @@ def few_pixel(
         adversarial = jax.vmap(painted)(images, state[0][:, None])[:, 0]
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, state[4])
 
-    return attack
+    return checked(apply_fn, attack)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from optax import softmax_cross_entropy_with_integer_labels
 
 from mgan_jax.attacks.ball import check_ball, direction, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -37,4 +38,4 @@ def fgsm(
         adversarial = jnp.clip(images + epsilon * sign * direction(gradient, norm), 0.0, 1.0)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, used=1)
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

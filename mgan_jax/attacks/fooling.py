@@ -4,6 +4,7 @@ arXiv:1412.1897)."""
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -98,4 +99,4 @@ def fooling(
         best, _ = keep(last, log_probability(last)[1], *best)
         return attack_result(apply_fn, variables, images, best, labels, targets, used)
 
-    return attack
+    return checked(apply_fn, attack, bounded=bounds)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.attacks.ball import swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import runner_up
 from mgan_jax.types import ApplyFn, Attack, AttackResult
@@ -82,4 +83,4 @@ def gradient_descent(
         best, _ = keep(last, cost(last)[1], *best)
         return attack_result(apply_fn, variables, images, jnp.clip(best, 0.0, 1.0), labels, targets, used=num_steps)
 
-    return swept(attack, distance_weight)
+    return checked(apply_fn, swept(attack, distance_weight))

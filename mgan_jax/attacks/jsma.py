@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -168,4 +169,4 @@ def jsma(
         last = in_slots(one, lambda s: ~s.running, first, slots)
         return attack_result(apply_fn, variables, images, last.best.reshape(images.shape), labels, targets, last.used)
 
-    return attack
+    return checked(apply_fn, attack)

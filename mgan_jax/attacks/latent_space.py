@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.inversion import Decode, Descent, check_descent, invert
 from mgan_jax.losses import margin, margin_to_fool
@@ -125,4 +126,4 @@ def latent_space(
         used = num_steps * len(confidences)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, used=used)
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from optax import softmax_cross_entropy_with_integer_labels
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool, runner_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -181,7 +182,7 @@ def lbfgs(
         (_, _, _, best, used), _ = jax.lax.scan(one_search, start, None, num_searches)
         return attack_result(apply_fn, variables, images, best[0].reshape(images.shape), labels, targets, used)
 
-    return attack
+    return checked(apply_fn, attack)
 
 
 def nearer(new: tuple[Array, Array, Array], old: tuple[Array, Array, Array]) -> Array:

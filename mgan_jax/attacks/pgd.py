@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -103,4 +104,4 @@ def pgd(
             best, _ = jax.lax.scan(lambda best, k: (run(*best, k), None), best, keys)
         return attack_result(apply_fn, variables, images, best[0], labels, targets, used=num_steps * num_restarts)
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

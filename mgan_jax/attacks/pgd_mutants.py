@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.losses import disagreement, margin
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Mutation, Variables
@@ -58,4 +59,4 @@ def pgd_mutants(
             raise ValueError("pgd_mutants is untargeted; leave targets out")
         return descend(key, variables, images, labels)
 
-    return attack
+    return checked(apply_fn, attack)

@@ -14,6 +14,11 @@ def choose(better: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, o), new, old)
 
 
+def finite_rows(array: Array) -> Array:
+    """Whether all values of each row [B, ...] are finite, [B]."""
+    return jnp.isfinite(array).all(tuple(range(1, array.ndim)))
+
+
 def rounded(images: Array) -> Array:
     """Images in [0, 1] as they are saved, with 8 bits a value."""
     return jnp.round(images * 255) / 255
@@ -55,13 +60,16 @@ def attack_result(
       used: [B] gradients or queries an image, or one number for all.
     """
     chex.assert_equal_shape([images, adversarial])
-    clean_correct = apply_fn(variables, images).argmax(-1) == labels
+    clean_logits = apply_fn(variables, images)
+    clean_correct = (clean_logits.argmax(-1) == labels) & finite_rows(clean_logits)
 
     def fools(logits: Array) -> Array:
         decisions = logits.argmax(-1)
         fooled = decisions != labels if targets is None else (decisions == targets) & (labels != targets)
-        return fooled & clean_correct
+        return fooled & clean_correct & finite_rows(logits)
 
+    ended_finite = finite_rows(adversarial)
+    adversarial = choose(ended_finite, adversarial, images)
     logits = apply_fn(variables, adversarial)
     change = jnp.abs(adversarial - images)
     flat = change.reshape(change.shape[0], -1)
@@ -71,22 +79,23 @@ def attack_result(
         success_rounded=fools(apply_fn(variables, rounded(adversarial))),
         clean_correct=clean_correct,
         logits=logits,
-        l0=(change > 0).any(-1).reshape(change.shape[0], -1).sum(-1),
+        l0=(change > 0).any(-1).sum((1, 2), dtype=jnp.int32),
         l1=flat.sum(-1),
         l2=jnp.sqrt(jnp.square(flat).sum(-1)),
         linf=flat.max(-1),
         used=jnp.broadcast_to(jnp.asarray(used, jnp.int32), labels.shape),
+        finite=ended_finite & finite_rows(clean_logits) & finite_rows(logits),
     )
 
 
 def success_rate(result: AttackResult) -> Array:
     """Share of the correctly classified images [B] on which the attack succeeds; NaN where there is none; [K] of a sweep."""
-    return result.success.sum(-1) / result.clean_correct.sum(-1)
+    return jnp.asarray(result.success).sum(-1) / jnp.asarray(result.clean_correct).sum(-1)
 
 
 def robust_accuracy(result: AttackResult) -> Array:
-    """Share of all images [B] that are classified correctly, clean and after the attack; [K] of a sweep.
+    """Share of all images [B] that are classified correctly, clean and after the attack; NaN of none; [K] of a sweep.
 
     Of a targeted attack these are the images that do not get their target.
     """
-    return (result.clean_correct & ~result.success).mean(-1)
+    return jnp.asarray(result.clean_correct & ~result.success).mean(-1)

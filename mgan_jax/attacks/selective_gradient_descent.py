@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -114,4 +115,4 @@ def selective_gradient_descent(
         used = num_steps * num_restarts * (1 if orthogonal == "neither" else 2)
         return attack_result(apply_fn, variables, images, best[0], labels, targets, used)
 
-    return swept(attack, epsilon)
+    return checked(apply_fn, swept(attack, epsilon))

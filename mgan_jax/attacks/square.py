@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.attacks.ball import check_ball, project, swept
+from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -85,7 +86,7 @@ def square(
       ValueError: epsilon out of range, another norm, numbers below 1, or an area outside (0, 1].
     """
     check_ball(epsilon, norm)
-    return swept(square_within(apply_fn, norm, num_queries, area, num_slots), epsilon)
+    return checked(apply_fn, swept(square_within(apply_fn, norm, num_queries, area, num_slots), epsilon))
 
 
 def square_within(apply_fn: ApplyFn, norm: str, num_queries: int, area: float, num_slots: int) -> Callable[..., AttackResult]:

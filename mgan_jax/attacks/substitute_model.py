@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mgan_jax.attacks.entry import checked_fit, checked_learned
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, LearnedAttack, Variables
@@ -132,7 +133,7 @@ def substitute_model(
         transfer = lambda x: attack_result(apply_fn, variables, images, x, labels, targets, used=0)  # noqa: E731
         return transfer(adversarial) if adversarial.ndim == images.ndim else jax.lax.map(transfer, adversarial)
 
-    return LearnedAttack(fit, attack)
+    return LearnedAttack(checked_fit(apply_fn, fit), checked_learned(apply_fn, attack))
 
 
 def learned_on(apply_fn: ApplyFn, learned: LearnedAttack, substitutes: Sequence[LearnedAttack]) -> LearnedAttack:
@@ -160,7 +161,7 @@ def learned_on(apply_fn: ApplyFn, learned: LearnedAttack, substitutes: Sequence[
         queries = sum(one["queries"] for one in states) + len(images)
         return {**state, "substitutes": states, "queries": jnp.int32(queries)}
 
-    return LearnedAttack(fit, learned.attack)
+    return LearnedAttack(checked_fit(apply_fn, fit), learned.attack)
 
 
 def augmented(apply_fn: ApplyFn, variables: Variables, images: Array, labels: Array, step: Array | float) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, project, swept
+from mgan_jax.attacks.entry import checked_fit, checked_learned
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Variables
@@ -165,4 +166,4 @@ def universal_perturbation(
             return one(epsilon, state["perturbation"])
         return jax.lax.map(lambda pair: one(*pair), (jnp.asarray(epsilon, jnp.float32), state["perturbation"]))
 
-    return LearnedAttack(swept(fit, epsilon), attack)
+    return LearnedAttack(checked_fit(apply_fn, swept(fit, epsilon)), checked_learned(apply_fn, attack))

@@ -1,0 +1,141 @@
+"""What every public function does first: look at the arrays that it is given.
+
+What container, rank, shape and dtype tell raises ValueError, while tracing too. Values are looked at where they are known, once a
+batch; under somebody's own `jax.jit` they are not.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgan_jax.types import ApplyFn, Array, Variables
+
+LARGEST_OF_FEW_LEVELS = 127
+"""8-bit images reach beyond it; a set of bytes that does not may count in other units, as 0 and 1 or 0 to 16."""
+
+
+def as_array(value: Any, name: str) -> Array | np.ndarray:
+    """Lists, and what else NumPy reads, as an array; JAX's and NumPy's own as they are.
+
+    Raises:
+      ValueError: it is no array of numbers.
+    """
+    if isinstance(value, (jax.Array, np.ndarray)):
+        found = value
+    else:
+        try:
+            found = np.asarray(value)
+        except jax.errors.TracerArrayConversionError:
+            found = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} cannot be read as an array: {error}") from None
+    if not (jnp.issubdtype(found.dtype, jnp.number) or found.dtype == bool):
+        raise ValueError(f"{name} are of the type {found.dtype}; choose numbers")
+    return found
+
+
+def known(array: Array | np.ndarray) -> bool:
+    """Whether values can be looked at: not while tracing, nor where other processes hold some."""
+    return not isinstance(array, jax.core.Tracer) and getattr(array, "is_fully_addressable", True)
+
+
+def as_variables(tree: Any) -> Any:
+    """A tree whose NumPy leaves are JAX's, which can be indexed by tracers and have `.at`."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf, tree)
+
+
+def from_bytes(images: Array | np.ndarray, name: str = "images") -> Array:
+    """uint8 images as float32 in [0, 1], divided by 255; no guess is made about images that have few levels.
+
+    Raises:
+      ValueError: the largest value is at most 127, or not known.
+    """
+    if not known(images):
+        raise ValueError(f"{name} are uint8, and while tracing nothing tells their largest value; divide them by 255 before")
+    largest = int(np.asarray(images).max(initial=0))
+    if images.size and largest <= LARGEST_OF_FEW_LEVELS:
+        raise ValueError(f"{name} are uint8, none above {largest}, so white may be 1, 16 or 255; divide them by what it is")
+    return jnp.asarray(images, jnp.float32) / 255
+
+
+def as_images(images: Any, name: str = "images", bounded: bool = True) -> Array:
+    """Images [B, H, W, C] of floating point in [0, 1], their dtype kept; uint8 is divided by 255.
+
+    Args:
+      images: a list, a NumPy or a JAX array. float64 stays so where `jax_enable_x64` is on.
+      name: for messages.
+      bounded: whether values shall lie in [0, 1].
+
+    Raises:
+      ValueError: another rank or type; where values are known, some that are not finite or lie outside [0, 1], or as
+        `from_bytes`.
+    """
+    given = as_array(images, name)
+    if given.ndim != 4 or 0 in given.shape[1:]:
+        raise ValueError(
+            f"{name} are of the shape {given.shape}; choose [B, H, W, C], image[None] for one, images[..., None] for grey ones"
+        )
+    if given.dtype == np.uint8:
+        return from_bytes(given, name)
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"{name} are of the type {given.dtype}; choose floating point in [0, 1], or uint8")
+    if known(given) and given.size:
+        values = np.asarray(given)
+        low, high = (float(value) for value in (values.min(), values.max()))
+        if not (np.isfinite(low) and np.isfinite(high)):
+            first = int((~np.isfinite(values.astype(np.float64))).any((1, 2, 3)).argmax())
+            raise ValueError(f"{name} hold values that are not finite, the first of them in {name}[{first}]; leave such out")
+        if bounded and not 0 <= low <= high <= 1:
+            raise ValueError(f"{name} lie between {low:.9g} and {high:.9g}; choose values in [0, 1], bytes divided by 255")
+    return jnp.asarray(given)
+
+
+def as_classes(classes: Any, shape: tuple[int, ...], name: str = "labels", num_classes: int | None = None) -> Array:
+    """Classes [B] int32, one for each of the images.
+
+    Args:
+      classes: a list, a NumPy or a JAX array of integers.
+      shape: of the images, [B, H, W, C].
+      name: for messages.
+      num_classes: where given, and values are known, these are 0 to num_classes - 1.
+
+    Raises:
+      ValueError: another shape or type; where values are known, one that is no class.
+    """
+    given = as_array(classes, name)
+    if given.shape != shape[:1]:
+        hint = f": one-hot ones are {name}.argmax(-1)" if given.ndim == 2 and given.shape[1] > 1 else ""
+        raise ValueError(f"{name} are of the shape {given.shape}, images of {shape}; choose one class an image, [B]{hint}")
+    if given.size and not jnp.issubdtype(given.dtype, jnp.integer):
+        raise ValueError(f"{name} are of the type {given.dtype}; choose integers, classes from 0 on")
+    if num_classes is not None and known(given) and given.size:
+        values = np.asarray(given)
+        if values.min() < 0 or values.max() >= num_classes:
+            raise ValueError(f"{name} lie between {values.min()} and {values.max()}; the classes are 0 to {num_classes - 1}")
+    return jnp.asarray(given, jnp.int32)
+
+
+def as_batch(
+    apply_fn: ApplyFn, variables: Variables, images: Any, labels: Any, targets: Any = None, bounded: bool = True
+) -> tuple[Variables, Array, Array, Array | None]:
+    """(variables, images, labels, targets) as `as_variables`, `as_images` and `as_classes` give them.
+
+    Args:
+      apply_fn: whose logits tell how many classes there are; it is traced for one image, and only where classes are known.
+      variables, images, labels, targets: as given; targets may be None.
+      bounded: as of `as_images`.
+
+    Raises:
+      ValueError: as these.
+    """
+    variables, images = as_variables(variables), as_images(images, bounded=bounded)
+    given = {"labels": labels} if targets is None else {"labels": labels, "targets": targets}
+    given = {name: as_array(classes, name) for name, classes in given.items()}
+    num_classes = None
+    if any(known(classes) for classes in given.values()):
+        one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+        num_classes = jax.eval_shape(apply_fn, variables, one).shape[-1]
+    given = {name: as_classes(classes, images.shape, name, num_classes) for name, classes in given.items()}
+    return variables, images, given["labels"], given.get("targets")
