@@ -33,6 +33,11 @@ def test_without_leaves_what_is_orthogonal(images):
     np.testing.assert_array_equal(without(first, jnp.zeros_like(first)), first)
 
 
+def constant(variables, images):
+    """A detector that passes everything."""
+    return jnp.zeros(len(images))
+
+
 def test_orthogonal_steps_in_two_pixels_are_those_by_hand():
     """(1, 1) less its part along (0, 1) is (1, 0): the first pixel alone moves, a step of sqrt(2) of the size, until it fools."""
     attack = selective_gradient_descent(
@@ -49,6 +54,64 @@ def test_orthogonal_steps_in_two_pixels_are_those_by_hand():
         steps.append(np.clip(steps[-1] + 0.1 * 2**0.5 * move, 0, 0.8))
     passing = [s for s in steps if s.sum() > 1 and s[1] <= 0.35]
     np.testing.assert_allclose(x, min(passing, key=lambda s: s[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("orthogonal", ORTHOGONAL)
+def test_a_constant_detector_costs_nothing_of_pgds_success(norm, orthogonal, trained):
+    """From the same start the iterates are PGD's until an image fools; from draws of their own within two images."""
+    classifier, variables, data = trained
+    images, labels = (jnp.asarray(array[:100]) for array in data.test)
+    epsilon, steps = {"linf": 0.08, "l2": 0.4}[norm], 10
+    size = 0.01 if norm == "linf" else None
+    for start in (False, True):
+        plain = pgd(classifier.apply, epsilon, steps, size, random_start=start, norm=norm)
+        attack = selective_gradient_descent(
+            classifier.apply, constant, 0.0, epsilon, steps, norm=norm, random_start=start, orthogonal=orthogonal
+        )
+        theirs, ours = (jax.jit(one)(jax.random.key(0), variables, images, labels) for one in (plain, attack))
+        fooled = int(theirs.success.sum()), int(ours.success.sum())
+        assert 20 <= fooled[0] <= 80, "neither nothing nor everything fools"
+        assert abs(fooled[0] - fooled[1]) <= (2 if start else 0)
+        np.testing.assert_array_equal(ours.used, steps)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_targets_are_descended_to_as_pgd_does(norm, trained):
+    classifier, variables, data = trained
+    images, labels = (jnp.asarray(array[:60]) for array in data.test)
+    given = jax.random.key(0), variables, images, labels, (labels + 1) % 10
+    epsilon, size = {"linf": (0.15, 0.01), "l2": (0.8, None)}[norm]
+    attacks = (
+        pgd(classifier.apply, epsilon, 20, size, random_start=False, norm=norm),
+        selective_gradient_descent(classifier.apply, constant, 0.0, epsilon, 20, norm=norm, random_start=False),
+    )
+    theirs, ours = (jax.jit(attack)(*given) for attack in attacks)
+    assert 10 <= theirs.success.sum() <= 50
+    np.testing.assert_array_equal(ours.success, theirs.success)
+
+
+@pytest.mark.parametrize("orthogonal, times, used", [("score", 0, 10), ("neither", 0, 10), ("both", 10, 20)])
+def test_where_no_image_of_a_batch_fools_only_the_published_form_asks_the_detector(orthogonal, times, used):
+    asked = []
+
+    def noted(variables, images):
+        jax.debug.callback(lambda: asked.append(1))
+        return second(variables, images)
+
+    attack = jax.jit(selective_gradient_descent(total, noted, 0.0, 0.05, 10, random_start=False, orthogonal=orthogonal))
+    found = attack(jax.random.key(0), {}, IMAGES, LABELS)
+    jax.effects_barrier()
+    assert not found.success.any() and len(asked) == times
+    np.testing.assert_array_equal(found.used, used)
+
+
+def test_only_images_that_follow_the_score_pay_two_gradients():
+    """The first image fools from the start; the second never does."""
+    images = jnp.stack([jnp.full((1, 2, 1), 0.6), jnp.full((1, 2, 1), 0.2)])
+    for orthogonal, first in (("score", 20), ("neither", 10)):
+        attack = selective_gradient_descent(total, second, 0.0, 0.05, 10, random_start=False, orthogonal=orthogonal)
+        np.testing.assert_array_equal(attack(jax.random.key(0), {}, images, LABELS).used, [first, 10])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

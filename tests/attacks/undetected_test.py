@@ -34,6 +34,17 @@ def test_the_loss_is_the_hinge_added(target, images):
     np.testing.assert_array_equal(done.adversarial, more.adversarial)
 
 
+def test_a_constant_detector_leaves_the_gradient(target, images):
+    classifier, variables = target
+    base = advgan(classifier.apply, generator(0.3, (4, 8), 1), discriminator((4, 8)))
+    state = base.init(jax.random.key(2), (8, 8, 1))
+    constant = undetected(base, lambda variables, images: jnp.ones((1, len(images))), weight=3.0)
+    given = state["generator"], state, jax.random.key(3), 1, variables, *images
+    with jax.debug_key_reuse(False):
+        gradients = [jax.jit(jax.grad(one.generator_loss, has_aux=True))(*given)[0] for one in (base, constant)]
+    jax.tree.map(lambda plain, own: np.testing.assert_allclose(own, plain, atol=1e-6), *gradients)
+
+
 def test_it_passes_what_the_plain_generator_does_not(trained):
     """The detector calls images adversarial that are changed by more than .12 on average."""
     classifier, variables, data = trained
