@@ -44,7 +44,7 @@ def autoattack(
       epsilon: radius of the ball; K of them give results [K, B, ...].
       norm: "linf" or "l2".
       num_steps, num_restarts, num_target_classes: of `apgd` and `fab`.
-      num_queries, area: of `square`, which the paper gives 5,000 queries here.
+      num_queries, area: of `square`, which the paper gives 5,000 queries here; its schedule is that of 10,000, as in their code.
       group_size: images that the later attacks take at a time; changes draws and speed.
 
     Raises:
@@ -58,7 +58,7 @@ def autoattack(
         for loss in ("cross_entropy", "dlr", "targeted_dlr")
     }
     projections = fab_within(apply_fn, norm, num_steps, num_restarts, num_target_classes, alpha_max=0.1, eta=1.05, beta=0.9)
-    search = square_within(apply_fn, norm, num_queries, area, num_slots=group_size)
+    search = square_within(apply_fn, norm, num_queries, area, num_slots=group_size, stretched=False)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         num_classes = jax.eval_shape(apply_fn, variables, images).shape[-1]

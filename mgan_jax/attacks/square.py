@@ -13,7 +13,7 @@ from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
-HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # of 10,000
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000; 500 is in the authors' code alone
 
 
 def window(start: Array, side: Array, shape: tuple[int, int]) -> Array:
@@ -50,9 +50,9 @@ def unit(change: Array, axes: tuple[int, ...] = (1, 2, 3)) -> Array:
     return change / jnp.where(length > 0, length, 1.0)
 
 
-def share(area: float, queries: Array, num_queries: int) -> Array:
-    """p, the share of the image that a square takes after so many queries [S] of num_queries."""
-    return area * 0.5 ** (queries[:, None] > jnp.asarray(HALVINGS)[None] * (num_queries / 10000)).sum(-1)
+def share(area: float, queries: Array, scale: float) -> Array:
+    """p, the share of the image that a square takes after so many queries [S], of a schedule of `scale` times 10,000."""
+    return area * 0.5 ** (queries[:, None] > jnp.asarray(HALVINGS)[None] * scale).sum(-1)
 
 
 def square(
@@ -62,14 +62,16 @@ def square(
     num_queries: int = 5000,
     area: float = 0.8,
     num_slots: int = 64,
+    stretched: bool = True,
 ) -> Attack:
     """Black box: change one square, and keep the change where the margin z_y - max_{i != y} z_i falls.
 
     In L-inf the start is stripes of -epsilon and epsilon, a column each, and a step adds -2 epsilon or 2 epsilon in a square
     (a sign for each channel), projected on the ball. In L2 the start is a grid of 5 x 5 tiles of `hills`, and a step moves
     the norm that one square has, and what the bounds left unused, to hills in another. The square's area is a share p of the
-    image, at first `area`, halved after 10, 50, 200, 1,000, 2,000, 4,000, 6,000 and 8,000 of 10,000 queries; with another
-    num_queries the schedule is stretched to it. With `targets`, the margin is max_{i != t} z_i - z_t.
+    image, at first `area`, halved after 10, 50, 200, 500, 1,000, 2,000, 4,000, 6,000 and 8,000 of 10,000 queries (500 is in the
+    authors' code and not in the paper); with another num_queries the schedule is stretched to it. With `targets`, the margin
+    is max_{i != t} z_i - z_t.
 
     An image is finished once it is fooled, and `used` counts its queries up to that one. As long as some are not, work is
     spent on those alone (`slots.in_slots`). An image whose starting point fools costs one.
@@ -81,21 +83,24 @@ def square(
       num_queries: at most, an image, the first for the start.
       area: p at first. The paper tunes it (ImageNet: 0.05 in L-inf, 0.1 in L2); 0.8 is its value for small images.
       num_slots: images queried at a time; the result does not depend on it.
+      stretched: whether the schedule is stretched from 10,000 queries to num_queries.
 
     Raises:
       ValueError: epsilon out of range, another norm, numbers below 1, or an area outside (0, 1].
     """
     check_ball(epsilon, norm)
-    return checked(apply_fn, swept(square_within(apply_fn, norm, num_queries, area, num_slots), epsilon))
+    return checked(apply_fn, swept(square_within(apply_fn, norm, num_queries, area, num_slots, stretched), epsilon))
 
 
-def square_within(apply_fn: ApplyFn, norm: str, num_queries: int, area: float, num_slots: int) -> Callable[..., AttackResult]:
+def square_within(
+    apply_fn: ApplyFn, norm: str, num_queries: int, area: float, num_slots: int, stretched: bool
+) -> Callable[..., AttackResult]:
     """`square` with the radius, maybe traced, as an argument: `attack(epsilon, key, variables, images, labels)`."""
     if min(num_queries, num_slots) < 1:
         raise ValueError(f"num_queries is {num_queries}, num_slots {num_slots}; both must be positive")
     if not 0 < area <= 1:
         raise ValueError(f"area is {area}; it is a share of the image, so choose it in (0, 1]")
-    least = 1 if norm == "linf" else 3
+    least, scale = 1 if norm == "linf" else 3, num_queries / 10000 if stretched else 1.0
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         batch, height, width, channels = images.shape
@@ -140,7 +145,7 @@ def square_within(apply_fn: ApplyFn, norm: str, num_queries: int, area: float, n
             return project(clean + jnp.where(square_here, new, jnp.where(square_there, 0.0, change)), clean, epsilon, norm)
 
         def side_of(queries):
-            side = jnp.round(jnp.sqrt(share(area, queries, num_queries) * height * width)).astype(jnp.int32)
+            side = jnp.round(jnp.sqrt(share(area, queries, scale) * height * width)).astype(jnp.int32)
             side = jnp.maximum(side, least)
             return jnp.minimum(side if norm == "linf" else side // 2 * 2 + 1, min(shape))
 

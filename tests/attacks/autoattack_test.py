@@ -52,7 +52,7 @@ def stage(name, change, used, calls):
 
     def build(apply_fn, *settings, **more):
         def attack(epsilon, key, variables, images, labels, targets=None):
-            calls.append((name, *settings[1:2]))
+            calls.append((name, *settings[1:2], *([more] if "stretched" in more else [])))
             return attack_result(apply_fn, variables, images, images + change(images), labels, targets, used)
 
         return attack
@@ -84,8 +84,8 @@ def test_is_the_worst_case_of_all_four_in_the_published_order(monkeypatch):
     np.testing.assert_array_equal(result.success, kind < 4)
     np.testing.assert_array_equal(result.used, np.asarray([1, 11, 111, 1111, 1111])[kind])
     assert [name for name, *_ in calls] == ["cross_entropy", "targeted_dlr", "fab", "square"]
-    # The published numbers: steps of APGD and FAB, queries of Square.
-    assert [number for _, number in calls[2:]] == [100, 5000]
+    # The published numbers: steps of APGD and FAB, queries of Square, whose schedule remains that of 10,000.
+    assert calls[2:] == [("fab", 100), ("square", 5000, {"num_slots": 4, "stretched": False})]
 
 
 @pytest.mark.parametrize("norm, epsilon", [("linf", 0.08), ("l2", 0.4)])
