@@ -71,9 +71,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
         **{f"fgsm_{100 * e:02.0f}": row({"epsilon": e}, method="fgsm") for e in (0.05, 0.1, 0.2)},
         "pgd": row({"epsilon": 0.2, "num_steps": 20, "step_size": None}),
         # By an attacker who does not know which starts the defense drew.
-        "pgd_expectation": row({"num_draws": 2 if smoke else 4}, method="expectation_over_transformations", **aware, attacks={
-            "make_attack": {"name": "pgd", "epsilon": 0.2, "num_steps": 20, "step_size": None},
-        }),
+        "pgd_expectation": row(
+            {"num_draws": 2 if smoke else 4, "every_step": True}, method="expectation_over_transformations", **aware,
+            attacks={"make_attack": {"name": "pgd", "epsilon": 0.2, "num_steps": 20, "step_size": None}},
+        ),
         **{f"latent_space_{100 * e:02.0f}": row({"epsilon": e, **fewer}, **searching) for e in (0.1, 0.2, 0.3)},
         "latent_space_l2": row({"epsilon": 2.0, "norm": "l2", **fewer}, **searching),
         "square": row({"epsilon": 0.2, "num_queries": 10 if smoke else 50}, "scores"),

@@ -49,9 +49,9 @@ def build_model(settings: Any, dataset: Dataset, epsilon: float | None = None) -
     return build("models", settings["name"], **{name: v for name, v in facts.items() if name in takes}, **arguments)
 
 
-def inner_attack(name: str, arguments: dict[str, Any], apply_fn: ApplyFn) -> Attack:
+def inner_attack(name: str, arguments: dict[str, Any], apply_fn: ApplyFn, **more: Any) -> Attack:
     """An attack on another network than the target, as `build`; what an attack that needs one is given."""
-    return build("attacks", name, apply_fn=apply_fn, **arguments)
+    return build("attacks", name, apply_fn=apply_fn, **arguments, **more)
 
 
 def plain(value: Any) -> Any:

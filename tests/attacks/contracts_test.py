@@ -108,7 +108,7 @@ MAKE = {
     "deepfool": lambda f, e, v: deepfool(f, num_steps=10),
     "evolutionary": lambda f, e, v: evolutionary(f, e, num_queries=40, population_size=10, tiles=4),
     "expectation_over_transformations": lambda f, e, v: expectation_over_transformations(
-        f, lambda mean: pgd(mean, e, 5, 0.05), noisy, num_draws=2
+        f, lambda mean, loss: pgd(mean, e, 5, 0.05, loss=loss), noisy, num_draws=2, every_step=True
     ),
     "fab": lambda f, e, v: fab(f, num_steps=5, num_target_classes=3),
     "few_pixel": lambda f, e, v: few_pixel(f, 3, 10, 3),

@@ -7,6 +7,7 @@ import pytest
 
 from mgan_jax.attacks.expectation_over_transformations import expectation_over_transformations
 from mgan_jax.attacks.fgsm import fgsm
+from mgan_jax.attacks.pgd import pgd
 from mgan_jax.defenses.invert_and_classify import invert_and_classify
 from mgan_jax.types import AttackResult
 
@@ -60,6 +61,48 @@ def test_the_mean_finds_what_one_draw_does_not():
 
     assert moved(1) == pytest.approx(0.8, abs=0.06)
     assert moved(25) > 0.98
+
+
+def test_every_step_draws_anew_and_attacks_the_mean_of_its_draws():
+    variables = {"signs": jnp.ones(16)}
+    images, labels = jnp.asarray(np.random.default_rng(0).random((3, 4, 4, 1)), jnp.float32), jnp.zeros(3, jnp.int32)
+    slopes = []
+
+    def make_attack(apply_fn, loss):
+        def attack(key, drawn, images, labels, targets):
+            for step in (0, 1, 1):
+                slope = jax.grad(lambda x: loss(key, step, drawn, x, None, labels).sum())(images)  # noqa: B023
+                slopes.append(np.asarray(slope).reshape(3, 16))
+            return pgd(apply_fn, 0.1, 2, 0.05, loss=loss)(key, drawn, images, labels, targets)
+
+        return attack
+
+    attack = expectation_over_transformations(flipping, make_attack, redraw, num_draws=5, every_step=True)
+    with jax.debug_key_reuse(False):
+        result = attack(jax.random.key(1), variables, images, labels)
+    np.testing.assert_array_equal(result.used, 10)
+    np.testing.assert_allclose(slopes[1], slopes[2])
+    assert np.abs(slopes[0] - slopes[1]).max() > 0.1
+    # d CE / dx = 2 p_1 mean(signs) for logits -t, t: a multiple of an odd number from -5 to 5.
+    shares = slopes[0] / np.abs(slopes[0]).max(1, keepdims=True)
+    assert len(np.unique(np.abs(shares[0]).round(4))) > 1 and (np.abs(shares) > 0.19).all()
+
+
+@pytest.mark.parametrize("num_draws", [1, 4])
+def test_draws_of_every_step_are_at_least_as_strong_as_those_of_a_batch(num_draws):
+    """Steps of one set of draws all go the same wrong way; those of many average out."""
+    count = 200
+    images, labels = jnp.full((count, 8, 8, 1), 0.5), jnp.zeros(count, jnp.int32)
+    variables = {"signs": jnp.ones(64)}
+
+    def moved(every_step):
+        make = lambda f, **more: pgd(f, 0.1, 20, 0.01, random_start=False, **more)  # noqa: E731
+        attack = expectation_over_transformations(flipping, make, redraw, num_draws, every_step=every_step)
+        attack = jax.jit(attack)
+        return np.mean([attack(jax.random.key(k), variables, images, labels).adversarial[0] > 0.5 for k in range(10)])
+
+    once, anew = moved(False), moved(True)
+    assert anew > once + (0.1 if num_draws == 1 else 0) and anew > 0.98
 
 
 def test_success_is_that_on_the_draws_of_the_defense():
