@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from benchmarks import torch_networks
-from benchmarks.torch_networks import TorchClassifier
+from benchmarks.torch_networks import Gates, TorchClassifier
 from mgan_jax.types import Variables
 
 
@@ -20,7 +20,7 @@ class TorchMutants(NamedTuple):
 
     model: TorchClassifier
     weights: dict[str, Tensor]
-    gates: list[dict[str, dict[str, bool]]]
+    gates: list[Gates]
 
 
 def converted(name: str, image_shape: tuple[int, int, int], rest: Variables, mutants: Variables) -> TorchMutants:
@@ -87,18 +87,30 @@ def vmap(mutants: TorchMutants, images: np.ndarray, batch: int, together: int) -
     """`torch.func.vmap` over stacked weights, `together` mutants at once; arguments and result as in `loop`.
 
     Raises:
-      ValueError: a mutant has another structure, which one program cannot give to some mutants alone.
+      ValueError: a mutant has other layers, which one program cannot give to some mutants alone.
     """
-    if any(mutants.gates):
-        raise ValueError("torch.func.vmap cannot change the structure of some mutants alone; use operators on weights")
-    model, batches = mutants.model, _prepared(images, False).split(batch)
-    call = torch.func.vmap(lambda weights, images: functional_call(model, weights, (images,)).argmax(-1), in_dims=(0, None))
-    number = len(mutants.gates)
-    groups = [{k: v[i : i + together] for k, v in mutants.weights.items()} for i in range(0, number, together)]
+    changed = [(layer, found) for one in mutants.gates for layer, found in one.items()]
+    if any(set(found) != {"source"} for _, found in changed):
+        raise ValueError("torch.func.vmap cannot change the layers of some mutants alone; use operators on weights or neurons")
+    model, batches, number = mutants.model, _prepared(images, False).split(batch), len(mutants.gates)
+    rest = {layer: torch.arange(len(found["source"]), device=torch_networks.device()) for layer, found in changed}
+    own = lambda layer, one: one.get(layer, {"source": rest[layer]})["source"]  # noqa: E731
+    sources = {layer: torch.stack([own(layer, one).long() for one in mutants.gates]) for layer in rest}
+
+    def one(weights: dict[str, Tensor], sources: dict[str, Tensor], images: Tensor) -> Tensor:
+        model.gates = {layer: {"source": source} for layer, source in sources.items()}
+        return functional_call(model, weights, (images,)).argmax(-1)
+
+    call = torch.func.vmap(one, in_dims=(0, 0, None))
+    part = lambda tree, i: {name: stacked[i : i + together] for name, stacked in tree.items()}  # noqa: E731
+    groups = [(part(mutants.weights, i), part(sources, i)) for i in range(0, number, together)]
 
     @torch.inference_mode()
     def votes() -> np.ndarray:
-        return torch.cat([torch.cat([call(group, images) for images in batches], 1) for group in groups]).cpu().numpy()
+        try:
+            return torch.cat([torch.cat([call(*group, images) for images in batches], 1) for group in groups]).cpu().numpy()
+        finally:
+            model.gates = {}
 
     return votes
 

@@ -26,6 +26,8 @@ class Layer(NamedTuple):
     residual: bool = False
 
 
+Gates = dict[str, dict[str, bool | Tensor]]
+"""{layer: {gate: value}}, `source` a tensor [features] of indices, the others plain Python values."""
 POOL = "pool"
 
 
@@ -44,14 +46,14 @@ def architecture(name: str, image_shape: tuple[int, int, int]) -> tuple[Layer | 
 class TorchClassifier(nn.Module):
     """One of our target networks, [B, C, H, W] -> logits [B, num_classes].
 
-    `gates` holds {layer: {gate: bool}} for the layers whose structure a mutant changed, as plain Python values: a PyTorch network
-    is changed by running other code. `channels` counts the channels that are flattened.
+    `gates` holds those that a mutant changed: a PyTorch network is changed by running other code. `channels` counts the channels
+    that are flattened.
     """
 
     def __init__(self, name: str, image_shape: tuple[int, int, int], num_classes: int):
         super().__init__()
         self.order = architecture(name, image_shape)
-        self.gates: dict[str, dict[str, bool]] = {}
+        self.gates: Gates = {}
         (height, breadth, channels), features = image_shape, 0
         for layer in self.order:
             if layer == POOL:
@@ -75,8 +77,17 @@ class TorchClassifier(nn.Module):
         branch = lambda x: functional.relu(module(x), inplace=True) if activation else module(x)  # noqa: E731
         if not layer.residual:
             return branch(x)
-        y = x + branch(x) if gates.get("active", True) else x
-        return y + branch(y) if gates.get("repeated", False) else y
+        source = gates.get("source")
+
+        def taken(y: Tensor) -> Tensor:
+            """Each place's neuron, 0 where there is none."""
+            if source is None:
+                return y
+            exists = (source >= 0).view(-1, *(1,) * (y.ndim - 2))
+            return torch.where(exists, y.index_select(1, source.clamp(min=0)), 0.0)
+
+        y = taken(x + branch(x) if gates.get("active", True) else x)
+        return taken(y + branch(y)) if gates.get("repeated", False) else y
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.order:
@@ -185,9 +196,11 @@ def weights(variables: Variables, channels: int, leading: int = 0) -> dict[str, 
     return converted
 
 
-def gates(structure: Mapping, rest: Mapping) -> dict[str, dict[str, bool]]:
-    """The gates of one mutant that differ from those of the network at rest, {layer: {gate: bool}}."""
+def gates(structure: Mapping, rest: Mapping) -> Gates:
+    """The gates of one mutant that differ from those of the network at rest."""
+    value = lambda gate: torch.tensor(np.asarray(gate), device=device()) if np.ndim(gate) else bool(gate)  # noqa: E731
     changed = {
-        layer: {k: bool(v) for k, v in found.items() if bool(v) != bool(rest[layer][k])} for layer, found in structure.items()
+        layer: {name: value(gate) for name, gate in found.items() if np.any(np.asarray(gate) != np.asarray(rest[layer][name]))}
+        for layer, found in structure.items()
     }
     return {layer: found for layer, found in changed.items() if found}

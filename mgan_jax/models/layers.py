@@ -7,6 +7,7 @@ over images as vectors. Accelerators lay arrays out as they like, whatever the o
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from mgan_jax.models.convolution import convolution, upsampled_convolution
@@ -134,15 +135,19 @@ def flatten(images: Array) -> Array:
 
 
 class Gated(nn.Module):
-    """A layer followed by ReLU whose structure is data: gates beside the parameters, written by LD, LA and AFR.
+    """A layer followed by ReLU whose structure is data: gates beside the parameters, written by mutation operators.
 
-    Plain: relu(f(x)). Residual, where input and output shapes agree: x + relu(f(x)). The gates, scalars of the
-    collection `structure`, rest at `activation=True`, `active=True`, `repeated=False`; at rest the layer computes
-    exactly what it would without them.
+    Plain: relu(f(x)). Residual, where input and output shapes agree: x + relu(f(x)). The gates, of the collection
+    `structure`, are scalars, which LD, LA and AFR write, and `source` [features] int32, which NEB and NS write: the neuron
+    whose output appears at each place, -1 for none, an output of 0. They rest at `activation=True`, `active=True`,
+    `repeated=False` and `source=0, 1, 2, ...`; at rest the layer computes exactly what it would without them.
+
+    A plain layer has no `source`: what a neuron gives there is its weights' alone, 0 where they are 0, with ReLU and without.
+    In a residual layer x reaches the output around the weights.
 
     Attributes:
       layer: f, a Linen layer.
-      residual: whether x is added; only then do the gates `active` and `repeated` exist.
+      residual: whether x is added; only then do the gates `active`, `repeated` and `source` exist.
     """
 
     layer: nn.Module
@@ -151,10 +156,10 @@ class Gated(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         gate = lambda name, rest: self.variable("structure", name, lambda: jnp.array(rest)).value  # noqa: E731
-        activation = gate("activation", True)
+        activation, batch_first = gate("activation", True), getattr(self.layer, "batch_first", False)
 
         def branch(z: Array) -> Array:
-            if getattr(self.layer, "batch_first", False):
+            if batch_first:
                 # XLA fuses convolutions through a maximum, not through a select: three times faster, but another derivative at 0.
                 return jnp.maximum(z, jnp.where(activation, 0.0, -jnp.inf))
             return jnp.where(activation, nn.relu(z), z)
@@ -162,8 +167,19 @@ class Gated(nn.Module):
         z = self.layer(x)
         if not self.residual:
             return branch(z)
-        active, repeated = gate("active", True), gate("repeated", False)
-        y = x + jnp.where(active, branch(z), 0.0)
+        axis = x.ndim - 1 if batch_first else 0
+        rest = np.arange(x.shape[axis], dtype=np.int32)
+        active, repeated, source = gate("active", True), gate("repeated", False), gate("source", rest)
         # Linen's scopes do not reach into lax.cond: the second application works on the parameters themselves.
         layer, params = self.layer.clone(parent=None), {"params": self.layer.variables["params"]}
-        return lax.cond(repeated, lambda y: y + branch(layer.apply(params, y)), lambda y: y, y)
+
+        def taken(y: Array) -> Array:
+            exists = jnp.expand_dims(source >= 0, [i for i in range(y.ndim) if i != axis])
+            return jnp.where(exists, jnp.take(y, source, axis, mode="clip"), 0.0)
+
+        def changed(y: Array) -> Array:
+            y = taken(y)
+            return lax.cond(repeated, lambda y: taken(y + branch(layer.apply(params, y))), lambda y: y, y)
+
+        y = x + jnp.where(active, branch(z), 0.0)
+        return lax.cond(repeated | (source != rest).any(), changed, lambda y: y, y)

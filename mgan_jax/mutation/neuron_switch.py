@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.mutation.selection import check_rate, count, layer, layers, masks, replace_layers
+from mgan_jax.mutation.selection import check_norms, check_rate, count, layer, layers, masks, neurons, replace
 from mgan_jax.types import Array, Mutation, Variables
 
 
@@ -16,6 +16,9 @@ def neuron_switch(
 ) -> Mutation:
     """Neurons of a layer exchange roles: incoming weights and biases change places, outgoing weights stay.
 
+    In a residual layer, x + relu(f(x)), each neuron's own x is an incoming connection too and goes with it: their places in
+    the gate `source` are exchanged, and so is all that they give.
+
     Args:
       rate: share of the neurons; 0 is the identity.
       per_layer: True: in each layer a cycle over max(2, floor(rate * neurons of the layer)) random neurons. False: of the
@@ -26,7 +29,8 @@ def neuron_switch(
       output_layer: its name, needed to leave it out.
 
     Returns:
-      `mutate(key, variables) -> variables`.
+      `mutate(key, variables) -> variables`; at its first call it raises ValueError where the network has norms, whose numbers
+      would have to be exchanged too, or no layer wide enough.
 
     Raises:
       ValueError: a rate outside [0, 1].
@@ -50,14 +54,16 @@ def neuron_switch(
 
     def mutate(key: Array, variables: Variables) -> Variables:
         found = layers(variables, include_output, output_layer)
+        check_norms(variables, "NS")
         paths = [path for path in found if layer(variables, path)["kernel"].shape[-1] >= max(min_neurons, 2)]
         if not paths:
             raise ValueError(f"NS needs a layer of at least {max(min_neurons, 2)} neurons, and there is none; lower min_neurons")
         sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
-        changed = {
-            path: jax.tree.map(lambda leaf, to=to, source=source: leaf.at[..., to].set(leaf[..., source]), layer(variables, path))
-            for path, (to, source) in zip(paths, moves(key, sizes), strict=True)
-        }
-        return replace_layers(variables, changed)
+        mutant = variables
+        for leaves, (to, source) in zip(neurons(variables, paths), moves(key, sizes), strict=True):
+            gates = {path: leaf for path, leaf in leaves.items() if path[0] == "structure"}
+            for path, leaf in (gates or leaves).items():
+                mutant = replace(mutant, path, leaf.at[..., to].set(leaf[..., source]))
+        return mutant
 
     return mutate

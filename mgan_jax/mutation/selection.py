@@ -1,7 +1,9 @@
 """What the operators share: which leaves hold neurons, and masks that select an exact number of things.
 
 A neuron is an index of the last axis of a `kernel` leaf, true for Linen's Dense [in, out] and Conv [h, w, in, out]; the
-`bias` beside the kernel belongs to it.
+`bias` beside the kernel belongs to it. So does its place in the gate `source` of `variables['structure']`, where the layer or
+the module around it has one: it says whose output appears there, -1 for none. Residual layers of `mgan_jax.models` have it,
+since there the input reaches the output around the weights; a residual layer of somebody else's needs one too.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +14,9 @@ import numpy as np
 
 from mgan_jax import draws
 from mgan_jax.types import Array, Variables
+
+SOURCE = "source"
+"""The gate that says which neuron's output appears at each place of a layer."""
 
 
 def count(rate: float, total: int, minimum: int = 1) -> int:
@@ -95,36 +100,82 @@ def replace_layers(variables: Variables, changed: dict[tuple, dict[str, Array]])
     return {**variables, "params": params}
 
 
+def neurons(variables: Variables, paths: list[tuple]) -> list[dict[tuple, Array]]:
+    """What describes the neurons of each layer, {path in variables: leaf}, their axis the last: kernel, bias, gate `source`.
+
+    Args:
+      variables: the network.
+      paths: of the layers, from `layers`.
+
+    Raises:
+      ValueError: a gate `source` of two layers, or of another number of neurons.
+    """
+    gates = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("structure", {})):
+        if path[-1] == jax.tree_util.DictKey(SOURCE):
+            gates["structure", *(entry.key for entry in path)] = leaf
+    found, owners = [], {}
+    for path in paths:
+        leaves = {("params", *path, name): leaf for name, leaf in layer(variables, path).items()}
+        number = layer(variables, path)["kernel"].shape[-1]
+        for gate in (("structure", *path, SOURCE), ("structure", *path[:-1], SOURCE)):
+            if gate in gates and (gate in owners or gates[gate].shape != (number,)):
+                raise ValueError(f"the gate {'/'.join(gate)} must be of the {number} neurons of {'/'.join(path)} alone")
+            if gate in gates:
+                leaves[gate], owners[gate] = gates[gate], path
+                break
+        found.append(leaves)
+    return found
+
+
+def check_norms(variables: Variables, operator: str) -> None:
+    """Raises ValueError where norms stand between a neuron's weights and what it gives, since the tree does not say which."""
+    trees = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+    paths = [tuple(entry.key for entry in path) for path, _ in jax.tree_util.tree_leaves_with_path(trees)]
+    scales = [path for path in paths if path[-1] == "scale" and (*path[:-1], "kernel") not in paths]
+    norms = scales + [path for path in paths if path[0] == "batch_stats"]
+    if norms:
+        names = ", ".join("/".join(path) for path in norms[:4]) + (", ..." if len(norms) > 4 else "")
+        raise ValueError(
+            f"{operator} cannot keep its promise in a network with norms ({names}), since variables do not say which layers they "
+            "follow; use an operator on weights or layers"
+        )
+
+
 def change_neurons(
     key: Array,
     variables: Variables,
-    change: Callable[[Array, dict[str, Array]], dict[str, Array]],
+    change: Callable[[dict[tuple, Array]], dict[tuple, Array]],
     rate: float,
     per_layer: bool,
     include_output: bool,
     output_layer: str,
+    operator: str,
 ) -> Variables:
-    """Applies `change(key, layer) -> layer` to an exact number of randomly chosen neurons.
+    """Applies `change` to an exact number of randomly chosen neurons.
 
     Args:
       key: consumed.
       variables: the network.
-      change: what happens to every neuron of a layer; only the chosen ones keep it.
+      change: from the leaves of a layer's neurons, as in `neurons`, to those of them that change, as they were if all its
+        neurons did; only the chosen ones keep it.
       rate: share of the neurons; per_layer: of each layer, else of the whole network at once.
       include_output, output_layer: as in `layers`.
+      operator: abbreviation for errors.
+
+    Raises:
+      ValueError: as `layers`, `neurons` and `check_norms`.
     """
     paths = layers(variables, include_output, output_layer)
-    kernels = [layer(variables, path)["kernel"] for path in paths]
-    mask_key, change_key = jax.random.split(key)
-    chosen = masks(mask_key, [kernel.shape[-1] for kernel in kernels], rate, per_layer)
-    changed = {}
-    for path, mask, layer_key in zip(paths, chosen, jax.random.split(change_key, len(paths)), strict=True):
-        before = layer(variables, path)
-        after = change(layer_key, before)
-        changed[path] = {
-            name: jnp.where(mask.reshape((1,) * (leaf.ndim - 1) + (-1,)), after[name], leaf) for name, leaf in before.items()
-        }
-    return replace_layers(variables, changed)
+    check_norms(variables, operator)
+    sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
+    mask_key, _ = jax.random.split(key)
+    mutant = variables
+    for leaves, mask in zip(neurons(variables, paths), masks(mask_key, sizes, rate, per_layer), strict=True):
+        for path, after in change(leaves).items():
+            chosen = mask.reshape((1,) * (after.ndim - 1) + (-1,))
+            mutant = replace(mutant, path, jnp.where(chosen, after, leaves[path]))
+    return mutant
 
 
 def flip_gates(key: Array, variables: Variables, gate: str, rate: float, operator: str) -> Variables:
@@ -132,7 +183,7 @@ def flip_gates(key: Array, variables: Variables, gate: str, rate: float, operato
 
     Args:
       key: consumed.
-      variables: a network with a collection `structure` of scalar gates.
+      variables: a network whose collection `structure` has scalar gates of that name.
       gate: name of the gate; the layers that have it are eligible.
       rate: share of the eligible layers.
       operator: abbreviation for the error.

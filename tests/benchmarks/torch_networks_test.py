@@ -18,10 +18,10 @@ torch_networks = pytest.importorskip("benchmarks.torch_networks")
 
 def with_biases(variables):
     """Biases and scales that are not at rest, so that a wrong place for them shows."""
-    leaves, treedef = jax.tree.flatten(variables)
+    leaves, treedef = jax.tree.flatten(variables["params"])
     rng = np.random.default_rng(1)
     moved = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) if leaf.ndim == 1 else leaf for leaf in leaves]
-    return jax.tree.unflatten(treedef, moved)
+    return {**variables, "params": jax.tree.unflatten(treedef, moved)}
 
 
 def some_images(shape, number=3):

@@ -15,6 +15,22 @@ NAMES = [name for name in available("mutation") if name != "mixture"]
 PER_LAYER = [name for name in NAMES if not name.startswith(("layer_", "activation_"))]
 
 
+def by_weights(mutants):
+    """Mutants [M, ...] that have what their gates `source` say in their weights, as operators wrote it when there were none."""
+    params, structure = dict(mutants["params"]), {}
+    for name, gates in mutants["structure"].items():
+        structure[name] = {gate: leaf for gate, leaf in gates.items() if gate != "source"}
+        if "source" in gates:
+            source = np.asarray(gates["source"])
+
+            def moved(leaf, source=source):
+                leaf, places = np.asarray(leaf), source.reshape(len(source), *(1,) * (leaf.ndim - 2), -1)
+                return np.where(places < 0, 0, np.take_along_axis(leaf, np.broadcast_to(places, leaf.shape), -1))
+
+            params[name] = jax.tree.map(moved, params[name])
+    return {**mutants, "params": params, "structure": structure}
+
+
 def differs(a, b):
     return jax.tree.map(lambda x, y: np.asarray(x != y), a, b)
 
@@ -62,11 +78,15 @@ def test_a_key_stands_for_the_same_mutant_for_ever(name):
     ]
     shaped = [value.reshape(leaf.shape) for value, leaf in zip(values, leaves, strict=True)]
     variables = jax.tree.unflatten(treedef, shaped)
+    for gates in variables["structure"].values():
+        if "source" in gates:
+            gates["source"] = np.arange(len(gates["source"]), dtype=np.int32)
     for digest, how in zip(MUTANTS[name], ({"per_layer": False}, {"per_layer": True}), strict=False):
         mutate = build("mutation", name, rate=0.05, **(how if name in PER_LAYER else {}))
-        mutants = population.sample(mutate, jax.random.key(7), variables, 20)
+        mutants = by_weights(population.sample(mutate, jax.random.key(7), variables, 20))
         if name == "gaussian_fuzzing":
-            mutants = jax.tree.map(lambda many, one: np.asarray(many != one[None]), mutants, variables)
+            rest = by_weights(jax.tree.map(lambda leaf: leaf[None], variables))
+            mutants = jax.tree.map(lambda many, one: np.asarray(many != one), mutants, rest)
         assert hashlib.sha256("".join(population.digests(mutants)).encode()).hexdigest()[:16] == digest
 
 
@@ -99,7 +119,8 @@ def test_bad_rates_are_refused_when_building(name, rate):
 
 
 def changed_neurons(before, after):
-    """For each layer, how many neurons have any changed weight or bias."""
+    """For each layer, how many neurons have any changed weight, bias or place."""
+    before, after = (by_weights(jax.tree.map(lambda leaf: leaf[None], tree)) for tree in (before, after))
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(differs(before["params"], after["params"]))[0]:
         layer = jax.tree_util.keystr(path[:-1])
@@ -228,7 +249,8 @@ def test_mixture_holds_mutants_of_all_operators_in_one_program(target):
     # Under vmap the switch runs all branches and selects, which the check takes for a second use of the key.
     with jax.debug_key_reuse(False):
         mutants = jax.jit(lambda key: population.sample(mutate, key, variables, 40))(jax.random.key(1))
-    changed = jax.tree.map(lambda many, one: (many != one[None]).reshape(40, -1).any(1), mutants, variables)
+    mutants, rest = by_weights(mutants), by_weights(jax.tree.map(lambda leaf: leaf[None], variables))
+    changed = jax.tree.map(lambda many, one: (many != one).reshape(40, -1).any(1), mutants, rest)
     structure = np.any([np.asarray(x) for x in jax.tree.leaves(changed["structure"])], axis=0)
     params = np.any([np.asarray(x) for x in jax.tree.leaves(changed["params"])], axis=0)
     assert structure.any() and params.any() and (structure ^ params).all()
