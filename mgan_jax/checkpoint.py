@@ -91,16 +91,43 @@ def latest_step(folder: Path) -> int | None:
     return max(steps(folder), default=None)
 
 
+def check_readable(tree: Any) -> None:
+    """Whether a tree could be read again after it was written.
+
+    Raises:
+      ValueError: a key of a dict that is no text, which would come back as one; or a leaf that is empty or of no numbers.
+    """
+    try:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    except ValueError as error:
+        raise ValueError(
+            "the keys of a dict are of several types; a checkpoint keeps text alone, so name them by text"
+        ) from error
+    for path, leaf in leaves:
+        where = jax.tree_util.keystr(path) or "the tree"
+        wrong = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey) and not isinstance(entry.key, str)]
+        if wrong:
+            raise ValueError(
+                f"the key {wrong[0]!r} of {where} is no text; a checkpoint keeps text alone, choose {str(wrong[0])!r}"
+            )
+        array = _host(leaf)
+        if array.dtype.kind in "OUSmM" or array.dtype.fields:
+            raise ValueError(f"{where} is of dtype {array.dtype}; a checkpoint keeps numbers")
+        if not array.size:
+            raise ValueError(f"{where} is an empty array of shape {array.shape}; a checkpoint keeps none")
+
+
 def save(folder: Path, step: int, tree: Any) -> None:
     """Writes a checkpoint beside the others, gives it its name when it is whole, and then removes the older ones.
 
     Args:
       folder: of this training; made where missing.
       step: names the checkpoint; larger than those there, so that none is removed before the new one is whole.
-      tree: arrays, numbers and typed keys in nested dicts, lists, tuples and NamedTuples; no array may be empty.
+      tree: arrays, numbers and typed keys in nested dicts, lists, tuples and NamedTuples; no array may be empty, and the keys of
+        dicts are text.
 
     Raises:
-      ValueError: there is a checkpoint of this step or a later one.
+      ValueError: there is a checkpoint of this step or a later one; or a leaf or a key of a dict that could not be read again.
       OSError: the disk is full; checked before, since orbax's writers, once started, print errors of their own.
     """
     devices.on_primary(_save, folder, step, tree)
@@ -110,6 +137,7 @@ def _save(folder: Path, step: int, tree: Any) -> None:
     newest = latest_step(folder)
     if newest is not None and step <= newest:
         raise ValueError(f"step is {step}, and {folder} holds a checkpoint of step {newest}")
+    check_readable(tree)
     tree = jax.tree.map(_host, tree)
     unfinished = folder / f"{step}{UNFINISHED}"
     folder.mkdir(parents=True, exist_ok=True)

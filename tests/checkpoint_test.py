@@ -104,6 +104,43 @@ def test_a_step_that_is_not_newer_is_refused_and_nothing_is_lost(tmp_path):
     identical(checkpoint.restore(tmp_path), plain(5))
 
 
+ONES = np.ones(2, np.float32)
+READ_AGAIN = {
+    "text keys": {"a/b": ONES, "a.b": ONES, "": ONES, "..": ONES, "0": ONES, "ä ]['\"%": ONES},
+    "lists": [np.full(1, i) for i in range(12)], "nothing": {"a": None, "b": [None, ONES], "c": {}}, "an array": ONES,
+    **{name: {"a": jnp.ones(3, name)} for name in ("bfloat16", "float16", "complex64", "int8", "bool", "float8_e4m3fn", "int4")},
+    "numbers": {"a": 1.5, "b": 2**40, "c": True}, "keys": {"a": jax.random.split(jax.random.key(0))},
+}  # fmt: skip
+REFUSED = {
+    "whole numbers": ({0: ONES}, r"the key 0 of \[0\] is no text; .* choose '0'"),
+    "deep": ({"a": [{"b": {7: ONES}}]}, r"the key 7 of \['a'\]\[0\]\['b'\]\[7\] is no text"),
+    "truth": ({True: ONES}, "the key True"),
+    "tuples": ({("a", "b"): ONES}, r"the key \('a', 'b'\)"),
+    "several types": ({0: ONES, "a": ONES}, "several types"),
+    "empty": ({"a": np.zeros((0, 3))}, r"\['a'\] is an empty array of shape \(0, 3\)"),
+    "text": ({"a": "x"}, "is of dtype <U1"),
+    "objects": ({"a": np.array([{}], object)}, "is of dtype object"),
+    "fields": ({"a": np.zeros(2, [("x", float)])}, "is of dtype"),
+}
+
+
+@pytest.mark.parametrize("name", READ_AGAIN)
+def test_what_is_saved_is_read_again(tmp_path, name):
+    checkpoint.save(tmp_path, 1, READ_AGAIN[name])
+    assert checkpoint.digest(checkpoint.restore(tmp_path)) == checkpoint.digest(READ_AGAIN[name])
+    assert checkpoint.digest(checkpoint.restore(tmp_path, like=READ_AGAIN[name])) == checkpoint.digest(READ_AGAIN[name])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_could_not_be_read_again_is_refused_at_once(tmp_path, name, capfd):
+    tree, said = REFUSED[name]
+    checkpoint.save(tmp_path, 1, plain())
+    with pytest.raises(ValueError, match=said) as raised:
+        checkpoint.save(tmp_path, 2, tree)
+    assert "\n" not in str(raised.value) and capfd.readouterr().err == ""
+    identical(checkpoint.restore(tmp_path), plain())
+
+
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, 5, plain(5))
     usage = shutil.disk_usage(tmp_path)
