@@ -16,8 +16,10 @@ from mgan_jax.checkpoint import UNFINISHED, CorruptCheckpoint, digest
 
 CONFIG = "config.json"
 REMOVED = ".removed"
-READS = "reads"
+MADE_FROM = "made_from"
 WRITTEN_BY = {"written_by": "mgan_jax"}
+FORMAT = {"format": 2}
+"""Counts the ways in which folders say what their stages were made from; those of another way are not read."""
 RESERVED = ("__stage__", "file", "allow_pickle")
 
 
@@ -50,17 +52,17 @@ def flat(config: dict, prefix: str = "config") -> dict[str, Any]:
 
 
 def difference(there: dict, here: dict) -> str:
-    """What differs between two configurations, nested dicts, in a line; empty where nothing does."""
+    """What differs between two configurations, nested dicts, in a line, digests of inputs last; empty where nothing does."""
     there, here, absent = flat(there), flat(here), object()
-    names = [name for name in sorted({*there, *here}) if there.get(name, absent) != here.get(name, absent)]
+    order = sorted({*there, *here}, key=lambda name: (name.startswith("config.inputs."), name))
+    names = [name for name in order if there.get(name, absent) != here.get(name, absent)]
     shown = [f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here" for name in names]
     return "; ".join(shown[:5]) + (f"; and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a run's folder is one that this program made: its config.json, intact or cut short, says so."""
-    key, value = next(iter(WRITTEN_BY.items()))
-    return f'"{key}": "{value}"' in (path / CONFIG).read_text(errors="replace")
+def _says(path: Path, what: dict) -> bool:
+    """Whether the config.json of a run's folder, intact or cut short, holds this."""
+    return json.dumps(what)[1:-1] in (path / CONFIG).read_text(errors="replace")
 
 
 def _clear(path: Path) -> None:
@@ -84,7 +86,7 @@ def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
       overwrite: remove what an earlier run left there; a folder that is no run's is left alone.
 
     Raises:
-      WorkdirMismatch: files that are no run's.
+      WorkdirMismatch: files that are no run's, or those of a version that did not note all that its stages were made from.
       ValueError: another process was started with another configuration.
       OSError: the folder cannot be written.
     """
@@ -95,7 +97,7 @@ def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
 def _open(path: Path, config: dict, overwrite: bool) -> None:
     try:
         _take(path, overwrite)
-        write(path / CONFIG, json.dumps({**WRITTEN_BY, **config}, indent=1).encode())
+        write(path / CONFIG, json.dumps({**WRITTEN_BY, **FORMAT, **config}, indent=1).encode())
         shutil.rmtree(path / REMOVED, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or error
@@ -110,10 +112,15 @@ def _take(path: Path, overwrite: bool) -> None:
     entries = {entry.name for entry in path.iterdir()} - {f"{CONFIG}{UNFINISHED}"} if path.is_dir() else set()
     if entries and not written.is_file():
         raise WorkdirMismatch(f"{path} holds files but no run of this program; choose another --workdir")
-    if written.is_file() and not _is_ours(path):
+    if written.is_file() and not _says(path, WRITTEN_BY):
         raise WorkdirMismatch(
             f"{written} was not written by this program, so {path} is left alone; choose another --workdir, or delete that "
             "folder yourself"
+        )
+    if written.is_file() and not overwrite and not _says(path, FORMAT):
+        raise WorkdirMismatch(
+            f"{path} is of another version of this program, which notes otherwise what its stages are made from; choose another "
+            "--workdir, or start anew with --overwrite"
         )
     if written.is_file() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "no write permission")
@@ -121,33 +128,33 @@ def _take(path: Path, overwrite: bool) -> None:
         _clear(path)
 
 
-def claim(path: Path, name: str, reads: dict, output: Path) -> None:
-    """Notes what a stage reads, or where its output is there already, checks that it was made from the same.
+def claim(path: Path, name: str, made_from: dict, output: Path) -> None:
+    """Notes what a stage is made from, or where its output is there already, checks that it was made from the same.
 
     Args:
       path: the run's folder.
       name: of the stage.
-      reads: the part of the configuration that its results depend on, nested dicts of JSON values.
+      made_from: all that its results depend on, nested dicts of JSON values; as `inputs` digests of arrays.
       output: file or folder of its results, finished or not.
 
     Raises:
       WorkdirMismatch: they were made from something else; the message shows the difference.
     """
-    devices.on_primary(_claim, path, name, reads, output)
+    devices.on_primary(_claim, path, name, made_from, output)
 
 
-def _claim(path: Path, name: str, reads: dict, output: Path) -> None:
-    file, reads = path / READS / f"{name}.json", json.loads(json.dumps(reads))
+def _claim(path: Path, name: str, made_from: dict, output: Path) -> None:
+    file, made_from = path / MADE_FROM / f"{name}.json", json.loads(json.dumps(made_from))
     if not output.exists():
-        write(file, json.dumps(reads, indent=1).encode())
+        write(file, json.dumps(made_from, indent=1).encode())
         return
     try:
-        changed = difference(json.loads(file.read_text()), reads)
+        changed = difference(json.loads(file.read_text()), made_from)
     except (OSError, ValueError, AttributeError):
         changed = f"{file} is missing or damaged"
     if changed:
         raise WorkdirMismatch(
-            f"{output} belongs to another configuration ({changed}); choose another --workdir, delete it and what was made "
+            f"{output} was made from something else ({changed}); choose another --workdir, delete it and what was made "
             "from it, or start anew with --overwrite"
         )
 
@@ -184,18 +191,18 @@ def _finish_stage(path: Path, name: str, arrays: dict[str, np.ndarray], numbers:
     write(stage_path(path, name), buffer.getvalue())
 
 
-def stage(path: Path, name: str, reads: dict, make: Callable[[], tuple[dict, dict]]) -> Stage:
+def stage(path: Path, name: str, made_from: dict, make: Callable[[], tuple[dict, dict]]) -> Stage:
     """The results of a stage: those that are there, else what `make` gives, which is then kept.
 
     Args:
-      path, name, reads: as in `claim`.
+      path, name, made_from: as in `claim`.
       make: gives the arrays and numbers of `finish_stage`.
 
     Raises:
       WorkdirMismatch: those that are there were made from something else.
       CorruptCheckpoint: the file is damaged.
     """
-    claim(path, name, reads, stage_path(path, name))
+    claim(path, name, made_from, stage_path(path, name))
     done = load_stage(path, name)
     if done is None:
         finish_stage(path, name, *make())

@@ -66,6 +66,24 @@ def test_a_stage_that_read_something_else_is_refused_with_the_difference(tmp_pat
         assert all(word in message for word in words)
 
 
+def test_words_come_before_digests(tmp_path):
+    output = workdir.stage_path(tmp_path, "one")
+    assert claimed(tmp_path, {"inputs": {"images": "0a"}, "seed": 0}, output) is None
+    workdir.finish_stage(tmp_path, "one", {}, {})
+    message = claimed(tmp_path, {"inputs": {"images": "1b"}, "seed": 1}, output)
+    assert "(config.seed: 0 there, 1 here; config.inputs.images: 0a there, 1b here)" in message
+
+
+@pytest.mark.parametrize("written", ["", '"format": 1, '])
+def test_a_folder_of_an_earlier_version_is_refused_and_overwrite_starts_anew(tmp_path, written):
+    (tmp_path / "config.json").write_text(f'{{"written_by": "mgan_jax", {written}"seed": 0}}')
+    (tmp_path / "reads").mkdir()
+    refused(tmp_path, "of another version of this program", "choose another --workdir", "--overwrite")
+    workdir.open_workdir(tmp_path, CONFIG, overwrite=True)
+    assert list(contents(tmp_path)) == ["config.json"]
+    workdir.open_workdir(tmp_path, CONFIG)
+
+
 def test_what_no_output_was_made_from_may_change(tmp_path):
     output = workdir.stage_path(tmp_path, "one")
     assert claimed(tmp_path, CONFIG, output) is None
@@ -78,8 +96,8 @@ def test_what_no_output_was_made_from_may_change(tmp_path):
 def test_an_output_whose_origin_is_unknown_is_refused(tmp_path, text):
     workdir.finish_stage(tmp_path, "one", {}, {})
     if text is not None:
-        (tmp_path / "reads").mkdir()
-        (tmp_path / "reads" / "one.json").write_text(text)
+        (tmp_path / "made_from").mkdir()
+        (tmp_path / "made_from" / "one.json").write_text(text)
     assert "one.json is missing or damaged" in claimed(tmp_path, CONFIG, workdir.stage_path(tmp_path, "one"))
 
 

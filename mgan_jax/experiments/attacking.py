@@ -11,11 +11,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from mgan_jax import devices, workdir
+from mgan_jax import devices
 from mgan_jax.attacks.substitute_model import learned_on
 from mgan_jax.build import build, factory
-from mgan_jax.experiments import crafting, reads
+from mgan_jax.experiments import crafting
 from mgan_jax.experiments.extras import extras
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, Dataset, LearnedAttack, Split, Variables
@@ -204,14 +205,25 @@ def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, 
       test: the images.
       **more: as in `build_attack`.
     """
-    make = lambda: run_attack(run, name, classifier, variables, test, **more)  # noqa: E731
-    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, name), make)
+    make = lambda own, **inputs: run_attack(own, name, classifier, more, **inputs)  # noqa: E731
+    inputs = {"variables": variables, "images": test.images, "labels": test.labels}
+    method = run.config.attacks[name].get("method", name)
+    sections = crafting.generator_sections(method, name) if method in GENERATORS else (f"attacks.{name}",)
+    done = stage(run, f"attack_{name}", make, inputs, sections)
     return Attacked(**done.arrays, numbers=done.numbers)
 
 
-def run_attack(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split, **more: Any) -> tuple[dict, dict]:
-    """Arrays and numbers of one attack, as `attacked` keeps them."""
-    settings = run.config.attacks[name]
+def run_attack(
+    run: Run,
+    name: str,
+    classifier: Classifier,
+    more: dict[str, Any],
+    variables: Variables,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[dict, dict]:
+    """Arrays and numbers of one attack, as `attacked` keeps them; `more` as in `build_attack`."""
+    settings, test = run.config.attacks[name], Split(images, labels)
     key = stream_key(run.seed, "attack", name)
     method = settings.get("method", name)
     state, fit_seconds, targets = None, None, random_targets(run, test.labels, name) if settings.get("targeted", False) else None

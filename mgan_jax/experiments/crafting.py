@@ -1,16 +1,15 @@
 """Adversarial images of an experiment: each attack trained or run once, its images kept."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from mgan_jax import engine, workdir
+from mgan_jax import engine
 from mgan_jax.build import build
-from mgan_jax.experiments import reads
-from mgan_jax.experiments.data import test_images
+from mgan_jax.experiments.data import test_images, validation_images
+from mgan_jax.experiments.stages import made_from, narrowed, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, build_target, train_generator
 from mgan_jax.losses import margin
@@ -131,22 +130,40 @@ def check(config: Any, dataset: Dataset) -> None:
         raise ValueError("the attack advgan_margin takes its margin from mgan; name mgan and advgan among the attacks too")
 
 
+def generator_sections(method: str, section: str) -> tuple[str, ...]:
+    """Names of the sections that a generator is built and trained by.
+
+    Args:
+      method: "advgan" or "mgan".
+      section: of `config.attacks`, that of its training.
+    """
+    mutants = ("mutation", "protocols") if method == "mgan" else ()
+    return ("epsilon", "generator", "discriminator", *mutants, f"attacks.{method}", f"attacks.{section}")
+
+
 def generative(
-    run: Run, classifier: Classifier, variables: Variables, name: str, method: str, operators=(), **changes
+    run: Run, classifier: Classifier, variables: Variables, name: str, method: str, operators: Sequence[str] = (), **changes: Any
 ) -> tuple[GenerativeAttack, dict, dict]:
     """Trains AdvGAN or MGAN as `config.attacks[method]` says; the attack, its state and its history."""
-    attack = build_generative_attack(run.config, method, classifier.apply, operators, **changes)
     section = name if name in run.config.attacks else method
-    settings = run.config.attacks[section]
-    state, history = train_generator(run, name, attack, variables, settings, reads.of_attack(run, section))
+    sections = generator_sections(method, section)
+    own = narrowed(run, sections)
+    attack = build_generative_attack(own.config, method, classifier.apply, operators, **changes)
+    origin = made_from(own, sections, {"variables": variables, "operators": list(operators), "changes": changes})
+    state, history = train_generator(own, name, attack, variables, own.config.attacks[section], origin)
     return attack, state, history
 
 
-def mean_margin(run: Run, classifier: Classifier, variables: Variables, attack: GenerativeAttack, state: dict) -> float:
-    """Mean logit margin of the target's decisions on an attack's validation images: its confidence."""
-    images = run.dataset.validation.images[: run.config.testing.num_validation_images]
-    logits = engine.logits(classifier.apply, variables, perturbed(attack, state, images))
-    return float(margin(logits, logits.argmax(-1)).mean())
+def mean_margin(run: Run, attack: GenerativeAttack, classifier: Classifier, variables: Variables, state: dict) -> float:
+    """Mean logit margin of the target's decisions on MGAN's validation images: its confidence."""
+
+    def make(run: Run, variables: Variables, generator: Any, images: np.ndarray) -> tuple[dict, dict]:
+        logits = engine.logits(classifier.apply, variables, perturbed(attack, {"generator": generator}, images))
+        return {}, {"mean_margin": float(margin(logits, logits.argmax(-1)).mean())}
+
+    images = validation_images(run).images
+    inputs = {"variables": variables, "generator": state["generator"], "images": images}
+    return stage(run, "mean_margin", make, inputs, generator_sections("mgan", "mgan")).numbers["mean_margin"]
 
 
 def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
@@ -163,11 +180,34 @@ def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
     return build("attacks", name, apply_fn=classifier.apply, epsilon=config.epsilon, **arguments)
 
 
-def crafted(run: Run, name: str, section: str, craft: Callable[[], np.ndarray]) -> np.ndarray:
-    """Adversarial images of a finished stage, or those that `craft` makes, which are then kept."""
-    make = lambda: ({"adversarial": craft()}, {})  # noqa: E731
-    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(run, section), make)
-    return done.arrays["adversarial"]
+def image_stage(run: Run, name: str, make: Callable[..., np.ndarray], inputs: dict, sections: Sequence[str]) -> np.ndarray:
+    """Adversarial images of a finished stage, or those that `make(run, **inputs)` gives, which are then kept."""
+    turned = lambda own, **given: ({"adversarial": make(own, **given)}, {})  # noqa: E731
+    return stage(run, f"images_{name}", turned, inputs, sections).arrays["adversarial"]
+
+
+def generated(
+    run: Run, name: str, attack: GenerativeAttack, state: dict, images: np.ndarray, sections: Sequence[str]
+) -> np.ndarray:
+    """What a trained generator makes of images; `sections` are those that it was built and trained by."""
+
+    def make(run: Run, generator: Any, images: np.ndarray) -> np.ndarray:
+        return perturbed(attack, {"generator": generator}, images)
+
+    return image_stage(run, name, make, {"generator": state["generator"], "images": images}, sections)
+
+
+def iterated(
+    run: Run, name: str, classifier: Classifier, variables: Variables, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """What the row `name`, which learns nothing, makes of images."""
+
+    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        attack = iterative(run.config, classifier, name)
+        return attacked(attack, stream_key(run.seed, "attack", name), variables, images, labels)
+
+    sections = ("epsilon", f"attacks.{name}", *(("mutation", "protocols") if name == "pgd_mutants" else ()))
+    return image_stage(run, name, make, {"variables": variables, "images": images, "labels": labels}, sections)
 
 
 def all_attacks(
@@ -182,11 +222,11 @@ def all_attacks(
     made, generators, histories = {}, {}, {}
 
     def add_generator(name, trained_on, method, operators=(), **changes):
-        stage = stage_name(name, trained_on)
-        attack, state, history = generative(run, classifier, variables, stage, method, operators, **changes)
-        histories[stage] = history
+        label = stage_name(name, trained_on)
+        attack, state, history = generative(run, classifier, variables, label, method, operators, **changes)
+        histories[label] = history
         generators[name, trained_on] = (attack, state)
-        made[name, trained_on] = crafted(run, stage, name, lambda: perturbed(attack, state, images))
+        made[name, trained_on] = generated(run, label, attack, state, images, generator_sections(method, name))
         return attack, state
 
     reference = None
@@ -201,11 +241,9 @@ def all_attacks(
         if name in ("advgan", "mgan"):
             continue
         if name == "advgan_margin":
-            reached = mean_margin(run, classifier, variables, *reference)
+            attack, state = reference
+            reached = mean_margin(run, attack, classifier, variables, state)
             add_generator(name, None, "advgan", **settings.get("arguments", {}), mean_margin=reached)
             continue
-        attack = iterative(run.config, classifier, name)
-        key = stream_key(run.seed, "attack", name)
-        craft = partial(attacked, attack, key, variables, images, labels)
-        made[name, None] = crafted(run, name, name, craft)
+        made[name, None] = iterated(run, name, classifier, variables, images, labels)
     return made, generators, histories

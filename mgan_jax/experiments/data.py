@@ -9,6 +9,7 @@ from mgan_jax import checkpoint, devices
 from mgan_jax.build import build
 from mgan_jax.datasets.idx import holds_idx
 from mgan_jax.datasets.split import class_balanced
+from mgan_jax.experiments.stages import Run
 from mgan_jax.types import Dataset, Split
 
 
@@ -50,6 +51,11 @@ def test_images(dataset: Dataset, num_images: int | None) -> Split:
         return dataset.test
     rows = class_balanced(dataset.test.labels, num_images, seed=0)
     return Split(np.asarray(dataset.test.images[rows]), np.asarray(dataset.test.labels[rows]))
+
+
+def validation_images(run: Run) -> Split:
+    """The first `config.testing.num_validation_images` validation images, on which mutants are judged."""
+    return Split(*(array[: run.config.testing.num_validation_images] for array in run.dataset.validation))
 
 
 def correct_images(split: Split, decisions: np.ndarray, num_images: int) -> Split:

@@ -11,23 +11,22 @@ import numpy as np
 
 from mgan_jax import checkpoint, workdir
 from mgan_jax.build import build, factory
-from mgan_jax.experiments import crafting, generating, reads
+from mgan_jax.experiments import crafting, generating
 from mgan_jax.experiments.attacking import GENERATORS, attack_arguments, build_attack
+from mgan_jax.experiments.stages import made_from, narrowed
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, trainer
 from mgan_jax.types import Array, Attack, AttackResult, Classifier, Dataset, Defense, Train, Variables
 
 NONE = "none"
 """The name under which the undefended target stands among the defenses."""
-FIELDS = ("method", "arguments", "networks", "optimizers", "attacks", "training", "fit_images", "search", "learned_from")
-"""Of a section of `config.defenses`: what its state depends on, beside other sections that it names."""
 
 
 class Defended(NamedTuple):
     """A target with its defense, or without one.
 
     Attributes:
-      run: the seed, in a folder of its own, whose stages read the defense too.
+      run: the seed, in a folder of its own, whose stages are made from the defense's section too.
       network: what is attacked, as a `Classifier` of which only `apply` is certain to be its own.
       variables: of the network.
       purify: as in `Defense`.
@@ -84,34 +83,40 @@ def build_method(
     return build(kind, method, **arguments), arguments
 
 
+def sections_of(config: Any, name: str) -> tuple[str, ...]:
+    """Names of the sections that a defense is made by: its own, and those that it names."""
+    section = config.defenses[name]
+    found = sections_of(config, section["of"]) if "of" in section else ()
+    found += (f"defenses.{name}",)
+    if "generator" in section:
+        found += (f"generators.{section['generator']}",)
+    if "opponent" in section:
+        found += crafting.generator_sections(section["opponent"], section["opponent"])
+    return found + tuple(f"{teachers_of(config, row)}.{row}" for row in section.get("learned_from", ()))
+
+
 def own_run(run: Run, name: str) -> Run:
-    """The run of a defended target: in a folder of its own, its stages read the defense and what it names."""
+    """The run of a defended target: in a folder of its own, its stages are made from the defense's sections too."""
     if name == NONE:
         return run
-    config = run.config.to_dict()
-    section = config["defenses"][name]
-    beside = {"defense": {field: section[field] for field in FIELDS if field in section}}
-    if "of" in section:
-        beside["of"] = dict(own_run(run, section["of"]).beside)
-    if "generator" in section:
-        beside["generator"] = config["generators"][section["generator"]]
-    if "opponent" in section:
-        beside["opponent"] = reads.of_attack(run, section["opponent"])
-    if "learned_from" in section:
-        beside["teachers"] = {row: teacher(run.config, row).to_dict() for row in section["learned_from"]}
-    return run._replace(path=run.path / "defenses" / name, beside={**run.beside, **beside})
+    return run._replace(path=run.path / "defenses" / name, sections=(*run.sections, *sections_of(run.config, name)))
 
 
-def teacher(config: Any, row: str) -> Any:
-    """The section of an attack that a defense learns from: of `config.teachers`, or of `config.attacks`.
+def teachers_of(config: Any, row: str) -> str:
+    """Where the attack `row` stands that a defense learns from: in `teachers` or in `attacks`.
 
     Raises:
       ValueError: there is none of this name.
     """
-    sections = {**config.attacks, **config.get("teachers", {})}
-    if row not in sections:
-        raise ValueError(f"learned_from names {row!r}; choose from {', '.join(sections)}")
-    return sections[row]
+    for place in ("teachers", "attacks"):
+        if row in config.get(place, {}):
+            return place
+    raise ValueError(f"learned_from names {row!r}; choose from {', '.join((*config.attacks, *config.get('teachers', {})))}")
+
+
+def teacher(config: Any, row: str) -> Any:
+    """The section of an attack that a defense learns from; raises as `teachers_of`."""
+    return config[teachers_of(config, row)][row]
 
 
 def build_defense(
@@ -183,10 +188,12 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables, 
     own, settings = own_run(run, name), run.config.defenses[name]
     if "of" in settings:
         classifier, variables = others[settings.of].network, others[settings.of].variables
-    train = trainer(own, "defense", settings.training, own.reads()) if "training" in settings else None
-    defense, arguments = build_defense(run.config, name, classifier, run.dataset, train, run, variables)
     images, labels = (array[: settings.get("fit_images", len(array))] for array in run.dataset.train)
-    state, seconds = fitted(own, lambda key: defense.fit(key, variables, images, labels), stream_key(run.seed, "defense", name))
+    inputs = {"variables": variables, "images": images, "labels": labels}
+    origin = made_from(own, (), inputs)
+    train = trainer(own, "defense", settings.training, origin) if "training" in settings else None
+    defense, arguments = build_defense(narrowed(own, ()).config, name, classifier, run.dataset, train, run, variables)
+    state, seconds = fitted(own, defense.fit, inputs, stream_key(run.seed, "defense", name))
     if defense.network is not None:
         # Mutants and features are those of that network.
         return Defended(own, defense.network, state, None, {}, seconds)
@@ -201,20 +208,21 @@ def defended(run: Run, name: str, classifier: Classifier, variables: Variables, 
     return Defended(own, network, {"target": variables, "defense": state}, defense.purify, more, seconds)
 
 
-def fitted(run: Run, fit: Callable[[Array], Any], key: Array) -> tuple[Any, float]:
+def fitted(run: Run, fit: Callable[..., Any], inputs: Mapping[str, Any], key: Array) -> tuple[Any, float]:
     """The state of a defense or detector, from its checkpoint or by fitting, and the seconds that took.
 
     Args:
       run: of its own, as `own_run` gives it.
-      fit: `fit(key) -> state`, nested dicts of arrays.
+      fit: `fit(key, **inputs) -> state`, nested dicts of arrays.
+      inputs: the arrays that it is fitted with.
       key: consumed.
     """
     folder = run.path / "checkpoints" / "state"
-    workdir.claim(run.path, "state", run.reads(), folder)
+    workdir.claim(run.path, "state", made_from(run, (), inputs), folder)
     kept = checkpoint.restore(folder)
     if kept is None:
         began = time.monotonic()
-        state = jax.block_until_ready(fit(key))
+        state = jax.block_until_ready(fit(key, **inputs))
         kept = {"state": state, "seconds": np.float64(time.monotonic() - began)}
         if jax.tree.leaves(state):
             checkpoint.save(folder, 1, kept)

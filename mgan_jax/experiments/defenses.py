@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import engine, metrics, workdir
-from mgan_jax.checkpoint import digest
+from mgan_jax import engine, metrics
 from mgan_jax.datasets.split import class_balanced
 from mgan_jax.experiments import comparing, generating, masking, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
@@ -23,10 +22,11 @@ from mgan_jax.experiments.defending import NONE, Defended, build_defense, defend
 from mgan_jax.experiments.options import Options, provenance, without_skipped
 from mgan_jax.experiments.rebuilding import rebuilt
 from mgan_jax.experiments.seeds import each_seed
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
-from mgan_jax.types import Dataset, Split
+from mgan_jax.types import Dataset, Split, Variables
 
 KNOWN = ("decode", "code_size", "classify", "redraw")
 """What attacks on a defense that looks for an image's code, or that draws at random, ask for."""
@@ -138,9 +138,11 @@ def cut(made: Attacked, places: np.ndarray) -> Attacked:
 
 def decisions(one: Defended, images: np.ndarray, size: int, part: str) -> np.ndarray:
     """What a defended network reads images [N, H, W, C] as; what is there is read."""
-    read = {**one.run.reads(), "decided": digest([images])[:16]}
-    make = lambda: ({"decisions": engine.predictions(one.network.apply, one.variables, images, size)}, {})  # noqa: E731
-    return workdir.stage(one.run.path, f"decisions_{part}", read, make).arrays["decisions"]
+
+    def make(run: Run, variables: Variables, images: np.ndarray) -> tuple[dict, dict]:
+        return {"decisions": engine.predictions(one.network.apply, variables, images, size)}, {}
+
+    return stage(one.run, f"decisions_{part}", make, {"variables": one.variables, "images": images}).arrays["decisions"]
 
 
 def defense_rows(
@@ -156,7 +158,6 @@ def defense_rows(
     correct, rows, kept, own_images = np.zeros(len(test.labels), bool), [], {}, []
     correct[wide] = decisions(one, test.images[wide], size, "clean") == test.labels[wide]
     own = Split(test.images[narrow], test.labels[narrow])
-    one = one._replace(run=one.run._replace(beside={**one.run.beside, "images": digest([own])[:16]}))
     for attack, made in unaware.items():
         right = np.zeros(len(test.labels), bool)
         right[wide] = decisions(one, made.images[wide], size, f"{attack}_of_target") == test.labels[wide]

@@ -5,14 +5,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgan_jax import engine, workdir
-from mgan_jax.experiments import reads
+from mgan_jax import engine
 from mgan_jax.experiments.networks import Networks, siblings
+from mgan_jax.experiments.stages import rows
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import destruction, share
 from mgan_jax.transformations import transformation
-from mgan_jax.types import Split
+from mgan_jax.types import Split, Variables
 
 BATCH = 500
 
@@ -57,31 +57,32 @@ def destruction_rows(run: Run, networks: Networks, test: Split, attack: str, sou
       transformed clean image is still classified correctly; `clean_kept`, the share of the correctly classified clean images
       that remain so.
     """
-    stage, path = f"destruction_{attack}", networks[source][0].path
-    seen_by, strengths = siblings(run.config, source), run.config.transformations
-    read = {
-        **reads.of_images(networks[source][0], attack), "seen_by": {name: networks[name][0].reads() for name in seen_by},
-        "transformations": strengths.to_dict(), "transformation_seed": run.seed,
+    seen_by = siblings(run.config, source)
+    sees = {name: networks[name][1].apply for name in seen_by}
+
+    def make(
+        own: Run, clean: np.ndarray, labels: np.ndarray, adversarial: np.ndarray, seen_by: dict[str, Variables], seed: int
+    ) -> list[dict]:
+        strengths, found = own.config.transformations, []
+        pairs = [(name, strength) for name in strengths for strength in strengths[name]]
+        after = {pair: [transformed(*pair, seed, images) for images in (clean, adversarial)] for pair in pairs}
+        for destination, variables in seen_by.items():
+            right = lambda x, f=sees[destination], v=variables: engine.predictions(f, v, x) == labels  # noqa: E731
+            before, withstood = right(clean), right(adversarial)
+            for (name, strength), (plain, moved) in after.items():
+                kept, restored = right(plain), right(moved)
+                exact, readable = destruction(before, withstood, restored), destruction(before & kept, withstood, restored)
+                found.append({
+                    "attack": attack, "source": source, "destination": destination, "transformation": name,
+                    "strength": strength, "destruction_rate": exact["rate"], "destruction_rate_ci95": exact["ci95"],
+                    "num_adversarial": exact["n"], "readable_rate": readable["rate"],
+                    "readable_rate_ci95": readable["ci95"], "num_readable": readable["n"],
+                    "clean_kept": share(kept, before)["rate"],
+                })  # fmt: skip
+        return found
+
+    inputs = {
+        "clean": test.images, "labels": test.labels, "adversarial": adversarial,
+        "seen_by": {name: networks[name][2] for name in seen_by}, "seed": run.seed,
     }  # fmt: skip
-    workdir.claim(path, stage, read, workdir.stage_path(path, stage))
-    stored = workdir.load_stage(path, stage)
-    if stored is not None:
-        return stored.numbers["rows"]
-    pairs = [(name, strength) for name in strengths for strength in strengths[name]]
-    after = {pair: [transformed(*pair, run.seed, images) for images in (test.images, adversarial)] for pair in pairs}
-    rows = []
-    for destination in seen_by:
-        _, classifier, variables = networks[destination]
-        right = lambda x, c=classifier, v=variables: engine.predictions(c.apply, v, x) == test.labels  # noqa: E731
-        clean, withstood = right(test.images), right(adversarial)
-        for (name, strength), (plain, moved) in after.items():
-            kept, restored = right(plain), right(moved)
-            exact, readable = destruction(clean, withstood, restored), destruction(clean & kept, withstood, restored)
-            rows.append({
-                "attack": attack, "source": source, "destination": destination, "transformation": name, "strength": strength,
-                "destruction_rate": exact["rate"], "destruction_rate_ci95": exact["ci95"], "num_adversarial": exact["n"],
-                "readable_rate": readable["rate"], "readable_rate_ci95": readable["ci95"], "num_readable": readable["n"],
-                "clean_kept": share(kept, clean)["rate"],
-            })  # fmt: skip
-    workdir.finish_stage(path, stage, {}, {"rows": rows})
-    return workdir.load_stage(path, stage).numbers["rows"]
+    return rows(networks[source][0], f"destruction_{attack}", make, inputs, ("transformations",))

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax import workdir
 from mgan_jax.detectors.combined import clean_ranks, combined, rank, threshold
 from mgan_jax.experiments.attacking import build_attack
-from mgan_jax.experiments.defending import FIELDS, build_method, fitted
+from mgan_jax.experiments.defending import build_method, fitted
+from mgan_jax.experiments.stages import made_from, narrowed, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation, trainer
 from mgan_jax.types import Array, Classifier, Dataset, Detector, Train, Variables
@@ -37,6 +37,7 @@ class Fitted(NamedTuple):
       threshold: an image whose score exceeds it is called adversarial.
       differentiable: whether an attack can follow its score.
       seconds: of fitting.
+      run: its run, as `own_run` gives it.
     """
 
     detector: Detector
@@ -47,6 +48,7 @@ class Fitted(NamedTuple):
     threshold: float
     differentiable: bool
     seconds: float
+    run: Run
 
 
 def sections(config: Any, names: list[str]) -> dict[str, Any]:
@@ -99,16 +101,14 @@ def build_detector(
 
 
 def own_run(run: Run, name: str, settings: Any) -> Run:
-    """The run of a detector: in a folder of its own, its stages read the detector's section."""
-    section, config = settings.to_dict(), run.config.to_dict()
-    read = {field: section[field] for field in (*FIELDS, "operator", "rate", "learned_from", "fit_on") if field in section}
-    read["fit_images"] = section.get("fit_images", config["testing"]["num_fit_images"])
-    beside: dict[str, Any] = {"detector": read}
-    if "operator" in section:
-        beside["mutation"] = config["mutation"]
-    if "learned_from" in section:
-        beside["attacks"] = {row: config["attacks"][row] for row in section["learned_from"]}
-    return run._replace(path=run.path / "detectors" / name, beside={**run.beside, **beside})
+    """The run of a detector, or of a form of it: in a folder of its own, its stages are made from this section too."""
+    config = ConfigDict(run.config).unlock()
+    config.detectors = ConfigDict({**{other: config.detectors[other] for other in config.detectors}, name: settings})
+    named = (("mutation",) if "operator" in settings else ()) + tuple(
+        f"attacks.{row}" for row in settings.get("learned_from", ())
+    )
+    sections = (*run.sections, f"detectors.{name}", *named)
+    return run._replace(path=run.path / "detectors" / name, config=config, sections=sections)
 
 
 def clean_images(run: Run, settings: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +142,11 @@ def scorer(run: Run, score: Callable, state: Any, variables: Variables, on_host:
     return of
 
 
+def inputs_of(variables: Variables, given: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """The arrays that a detector is fitted with."""
+    return {"variables": variables, "images": given[0], "labels": given[1]}
+
+
 def ready(
     own: Run, detector: Detector, variables: Variables, given: tuple[np.ndarray, np.ndarray], key: Array, on_host: bool
 ) -> Fitted:
@@ -156,13 +161,13 @@ def ready(
       key: consumed.
       on_host: whether it cannot be jitted.
     """
-    state, seconds = fitted(own, lambda key: detector.fit(key, variables, *given), key)
+    state, seconds = fitted(own, detector.fit, inputs_of(variables, given), key)
     score = scorer(own, detector.score, state, variables, on_host)
     used = scorer(own, detector.used, state, variables, on_host) if detector.used else None
-    read = {**own.reads(), "num_validation_images": own.config.testing.num_validation_images}
-    make = lambda: ({"scores": score(calibration_images(own))}, {})  # noqa: E731
-    clean = workdir.stage(own.path, "calibration", read, make).arrays["scores"]
-    return Fitted(detector, state, score, used, clean, threshold(clean), not on_host, seconds)
+    make = lambda run, images, **_: ({"scores": score(images)}, {})  # noqa: E731
+    inputs = {"variables": variables, "state": state, "images": calibration_images(own)}
+    clean = stage(own, "calibration", make, inputs).arrays["scores"]
+    return Fitted(detector, state, score, used, clean, threshold(clean), not on_host, seconds, own)
 
 
 def detectors(run: Run, names: list[str], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
@@ -172,9 +177,10 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
     update = run.start("detectors", len(chosen), "detectors")
     for name, settings in chosen.items():
         own = own_run(run, name, settings)
-        train = trainer(own, "detector", settings.training, own.reads()) if "training" in settings else None
-        detector = build_detector(run.config, settings, name, classifier, run.dataset, train)
         given, on_host = clean_images(run, settings), settings.get("method", name) in ON_HOST
+        origin = made_from(own, (), inputs_of(variables, given))
+        train = trainer(own, "detector", settings.training, origin) if "training" in settings else None
+        detector = build_detector(narrowed(own, ()).config, settings, name, classifier, run.dataset, train)
         found[name] = ready(own, detector, variables, given, stream_key(run.seed, "detector", name), on_host)
         if settings.get("threshold", None) is not None:
             found[name] = found[name]._replace(threshold=float(settings.threshold))
@@ -200,8 +206,8 @@ def joint_scores(state: dict[str, Any], scores: dict[str, np.ndarray]) -> np.nda
 def scores(
     run: Run,
     fitted: dict[str, Fitted],
+    variables: Variables,
     images: dict[str, np.ndarray],
-    read: dict[str, Any],
     update: Callable[..., None] = lambda done: None,
 ) -> dict[str, dict[str, Said]]:
     """{detector: {part: what it says}}; what is there is read, each part for itself.
@@ -209,24 +215,27 @@ def scores(
     Args:
       run: the seed.
       fitted: detectors, the joint rule after its members.
+      variables: the target's.
       images: {"clean" or attack: [N, H, W, C]}.
-      read: what scores depend on, {"detectors": {name: ...}, "images": {part: ...}}.
       update: is told how many detectors are done.
     """
     found: dict[str, dict[str, Said]] = {}
     for name, one in fitted.items():
         found[name] = {}
-        says = {"scores": one.score, **({"used": one.used} if one.used else {})}
         for part, of in images.items():
             if name == JOINT:
                 members = {member: found[member][part]["scores"] for member in one.state}
                 found[name][part] = {"scores": joint_scores(one.state, members)}
                 continue
-            make = lambda says=says, of=of: ({field: say(of) for field, say in says.items()}, {})  # noqa: E731
-            own = {**run.reads(), **read["detectors"][name], "images": read["images"][part]}
-            found[name][part] = workdir.stage(run.path, f"scores_{name}_{part}", own, make).arrays
+            inputs = {"variables": variables, "state": one.state, "images": of}
+            found[name][part] = stage(one.run._replace(path=run.path), f"scores_{name}_{part}", says(one), inputs).arrays
         update(len(found))
     return found
+
+
+def says(one: Fitted) -> Callable[..., tuple[dict, dict]]:
+    """What makes a stage of what a detector says of images; its programs are compiled once, with its state and the target's."""
+    return lambda run, images, **_: ({"scores": one.score(images), **({"used": one.used(images)} if one.used else {})}, {})
 
 
 def joint(run: Run, members: dict[str, Fitted]) -> Fitted:
@@ -236,4 +245,4 @@ def joint(run: Run, members: dict[str, Fitted]) -> Fitted:
     clean = joint_scores(state, {name: one.clean[half:] for name, one in members.items()})
     score = lambda images: joint_scores(state, {name: one.score(images) for name, one in members.items()})  # noqa: E731
     differentiable = all(one.differentiable for one in members.values())
-    return Fitted(detector, state, score, None, clean, threshold(clean), differentiable, 0.0)
+    return Fitted(detector, state, score, None, clean, threshold(clean), differentiable, 0.0, run)

@@ -19,7 +19,7 @@ import numpy as np
 
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
-from mgan_jax.experiments import detecting, evading, reads, sanity
+from mgan_jax.experiments import detecting, evading, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
@@ -110,17 +110,6 @@ def detection_row(
     }  # fmt: skip
 
 
-def read_of(run: Run, names: list[str], fitted: dict[str, Fitted]) -> dict[str, Any]:
-    """What scores depend on: {"detectors": {name: ...}, "images": {part: ...}}."""
-    chosen = detecting.sections(run.config, names)
-    numbers = {name: run.config.testing[name] for name in ("num_fit_images", "num_validation_images")}
-    of = {name: {**detecting.own_run(run, name, settings).beside, **numbers} for name, settings in chosen.items()}
-    if JOINT in fitted:
-        of[JOINT] = {"joint": {name: of[name] for name in run.config.joint if name in of}}
-    images = {name: reads.of_images(run, name) for name in run.config.attacks}
-    return {"detectors": of, "images": {**images, "clean": {"num_images": run.config.testing.num_images}}}
-
-
 def attack_row(run: Run, name: str, made: Attacked, passed: dict[str, np.ndarray], test: Split) -> dict[str, Any]:
     """An attack by itself: success and distance, and how much of it passes the joint rule and all detectors one by one."""
     change, won = np.abs(made.images - test.images), made.success
@@ -136,9 +125,9 @@ def attack_row(run: Run, name: str, made: Attacked, passed: dict[str, np.ndarray
 
 
 def attacks_made(
-    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split, read: dict[str, Any]
+    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split
 ) -> dict[str, Attacked]:
-    """What every attack makes of the test images, MGAN with detectors in its loss among them, which `read` then names too."""
+    """What every attack makes of the test images, MGAN with detectors in its loss among them."""
     config = run.config
     made, update = {}, run.start("attacks", len(config.attacks) + len(config.undetected.weights), "attacks")
     for name in config.attacks:
@@ -146,9 +135,7 @@ def attacks_made(
         update(len(made))
     for weight in config.undetected.weights if evading.differentiable_members(run, fitted) else ():
         name = f"{evading.UNDETECTED}_{weight:g}"
-        made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test, read)
-        own = {"weight": weight, "margin": config.undetected.margin, "joint": read["detectors"][JOINT]}
-        read["images"][name] = {**reads.of_images(run, "mgan"), **own}
+        made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test)
         update(len(made))
     return made
 
@@ -227,12 +214,11 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     names = chosen_rows(config, "detectors")
     fitted = detecting.detectors(run, names, classifier, variables)
     stands = evading.stand_ins(run, fitted, classifier, variables)
-    read = read_of(run, names, fitted)
-    made = attacks_made(run, fitted, classifier, variables, test, read)
+    made = attacks_made(run, fitted, classifier, variables, test)
     images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
-    scores = detecting.scores(run, fitted, images, read, run.start("scores", len(fitted), "detectors"))
+    scores = detecting.scores(run, fitted, variables, images, run.start("scores", len(fitted), "detectors"))
     adaptive_test = Split(*(array[: config.adaptive.num_images] for array in test))
-    adaptive, followed, aimed = evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test, read)
+    adaptive, followed, aimed = evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test)
     alarms = {name: float((scores[name]["clean"]["scores"] > one.threshold).mean()) for name, one in fitted.items()}
     results = {
         **provenance(run, time.monotonic() - began),

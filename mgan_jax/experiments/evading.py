@@ -1,20 +1,20 @@
 """Attacks that know the detectors: on images, and a generator with detectors in its loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from mgan_jax import engine, metrics, workdir
+from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.attacks.undetected import undetected
-from mgan_jax.checkpoint import digest
 from mgan_jax.detectors.combined import ranks
 from mgan_jax.detectors.label_change_rate import label_change_rate
-from mgan_jax.experiments import crafting, detecting, reads
+from mgan_jax.experiments import crafting, detecting
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
 from mgan_jax.experiments.detecting import JOINT, Fitted
+from mgan_jax.experiments.stages import made_from, narrowed, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation, train_generator
 from mgan_jax.losses import disagreement
@@ -49,7 +49,7 @@ def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables) 
     """
     settings, number, testing = run.config.detectors[name], run.config.adaptive.num_mutants, run.config.testing
     own = detecting.own_run(run, f"{name}_followed", settings)
-    own = own._replace(beside={**own.beside, "num_mutants": number, "num_fit_images": testing.num_fit_images})
+    own = own._replace(sections=(*own.sections, "adaptive.num_mutants"))
     mutate = build_mutation(run.config, settings.operator, settings.rate)
     least = settings.get("arguments", {}).get("min_accuracy_ratio", 0.9)
     detector = Detector(label_change_rate(classifier, mutate, number, least).fit, mutant_loss(classifier.apply))
@@ -79,8 +79,14 @@ def followed(run: Run, name: str, fitted: dict[str, Fitted], stands: dict[str, F
     return fitted[JOINT]._replace(detector=detector, state=state, differentiable=True)
 
 
+def sections_of(run: Run, members: Iterable[str]) -> tuple[str, ...]:
+    """Names of the sections that these detectors are made by."""
+    of = (detecting.own_run(run, member, run.config.detectors[member]).sections for member in members)
+    return tuple(dict.fromkeys(section for sections in of for section in sections))
+
+
 def adaptive_attack(
-    run: Run, name: str, one: Fitted, classifier: Classifier, variables: Variables, test: Split, own: dict[str, Any]
+    run: Run, name: str, one: Fitted, members: Iterable[str], classifier: Classifier, variables: Variables, test: Split
 ) -> Attacked:
     """Images that are to fool the target and pass a detector, made with both in hand.
 
@@ -88,25 +94,29 @@ def adaptive_attack(
       run: the seed.
       name: of the detector.
       one: what is followed in its place, see `followed`.
+      members: the detectors that it consists of.
       classifier, variables: the target.
       test: the images.
-      own: what they depend on.
     """
-    settings = run.config.adaptive
-    attack = selective_gradient_descent(
-        lambda v, x: classifier.apply(v["target"], x),
-        lambda v, x: one.detector.score(v["target"], v["detector"], x),
-        threshold=one.threshold,
-        **settings.arguments,
-    )
 
-    def make() -> tuple[dict, dict]:
-        both = {"target": variables, "detector": one.state}
-        key = stream_key(run.seed, "adaptive", name)
-        result, seconds, compile_seconds = in_batches(attack, key, both, test, None, settings.batch_size)
+    def make(
+        run: Run, variables: Variables, state: Any, threshold: float, images: np.ndarray, labels: np.ndarray
+    ) -> tuple[dict, dict]:
+        attack = selective_gradient_descent(
+            lambda v, x: classifier.apply(v["target"], x),
+            lambda v, x: one.detector.score(v["target"], v["detector"], x),
+            threshold=threshold,
+            **run.config.adaptive.arguments,
+        )
+        both, key = {"target": variables, "detector": state}, stream_key(run.seed, "adaptive", name)
+        size = run.config.adaptive.batch_size
+        result, seconds, compile_seconds = in_batches(attack, key, both, Split(images, labels), None, size)
         return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
 
-    done = workdir.stage(run.path, f"adaptive_{name}", own, make)
+    inputs = {"variables": variables, "state": one.state, "threshold": one.threshold, "images": test.images,
+              "labels": test.labels}  # fmt: skip
+    sections = (*sections_of(run, members), "adaptive.arguments", "adaptive.batch_size")
+    done = stage(run, f"adaptive_{name}", make, inputs, sections)
     return Attacked(**done.arrays, numbers=done.numbers)
 
 
@@ -117,7 +127,6 @@ def adaptive_rows(
     classifier: Classifier,
     variables: Variables,
     test: Split,
-    read: dict[str, Any],
 ) -> tuple[list[dict], dict[str, dict[str, np.ndarray]], list[Attacked]]:
     """A row for each detector of `config.adaptive.detectors` under attacks that follow it (`followed`).
 
@@ -131,13 +140,9 @@ def adaptive_rows(
     for done, name in enumerate(names, 1):
         members = [member for member in (run.config.joint if name == JOINT else (name,)) if member in fitted]
         one = followed(run, name, fitted, stands)
-        own = {**run.reads(), **{member: read["detectors"][member] for member in members}, "threshold": one.threshold,
-               "adaptive": {"arguments": settings.arguments.to_dict(), "batch_size": settings.batch_size},
-               "images": digest([test])[:16]}  # fmt: skip
-        own |= {"num_mutants": settings.num_mutants} if any(member in stands for member in members) else {}
-        made = adaptive_attack(run, name, one, classifier, variables, test, own)
+        made = adaptive_attack(run, name, one, members, classifier, variables, test)
         part = f"follows_{name}"
-        said = detecting.scores(run, whole, {part: made.images}, {**read, "images": {part: own}})
+        said = detecting.scores(run, whole, variables, {part: made.images})
         undetected[name] = {other: made.success & (of[part]["scores"] <= whole[other].threshold) for other, of in said.items()}
         aimed.append(made)
         fools = metrics.share(made.success, np.ones_like(made.success))
@@ -155,34 +160,27 @@ def adaptive_rows(
 
 
 def undetected_images(
-    run: Run,
-    weight: float,
-    fitted: dict[str, Fitted],
-    classifier: Classifier,
-    variables: Variables,
-    test: Split,
-    read: dict[str, Any],
+    run: Run, weight: float, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, test: Split
 ) -> Attacked:
     """What an MGAN makes that was trained with each detector's excess over their joint threshold in its loss.
 
     Those that count mutants' votes have no part in it: MGAN's own L_mutate is theirs.
     """
     members, joint, name = differentiable_members(run, fitted), fitted[JOINT], f"{UNDETECTED}_{weight:g}"
+    sections = (*crafting.generator_sections("mgan", "mgan"), *sections_of(run, joint.state), "undetected.margin")
+    own = narrowed(run, sections)
     of_each = ranks({member: fitted[member].detector for member in members})
-    operators = crafting.training_operators("all")
-    base = crafting.build_generative_attack(run.config, "mgan", classifier.apply, operators)
+    base = crafting.build_generative_attack(own.config, "mgan", classifier.apply, crafting.training_operators("all"))
     excess = lambda v, x: of_each(v, joint.state, x) - joint.threshold  # noqa: E731
-    attack = undetected(base, excess, weight, run.config.undetected.margin)
-    own = {"weight": weight, "margin": run.config.undetected.margin, "hinges": "each detector's"}
-    beside = {"undetected": own, **read["detectors"][JOINT]}
-    own = run._replace(beside={**run.beside, **beside})
-    settings = run.config.attacks.mgan
-    state, _ = train_generator(own, name, attack, variables, settings, reads.of_attack(own, "mgan"))
+    attack = undetected(base, excess, weight, own.config.undetected.margin)
+    inputs = {"variables": variables, "weight": weight, "members": members, "state": joint.state, "threshold": joint.threshold}
+    state, _ = train_generator(own, name, attack, variables, own.config.attacks.mgan, made_from(own, sections, inputs))
 
-    def make() -> tuple[dict, dict]:
-        generator = jax.tree_util.Partial(attack.attack, {"generator": state["generator"]})
-        result, seconds, compile_seconds = in_batches(generator, stream_key(run.seed, name), variables, test, None, 250)
+    def make(run: Run, generator: Any, variables: Variables, images: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]:
+        perturbing, key = jax.tree_util.Partial(attack.attack, {"generator": generator}), stream_key(run.seed, name)
+        result, seconds, compile_seconds = in_batches(perturbing, key, variables, Split(images, labels), None, 250)
         return kept(result), {"seconds": seconds, "compile_seconds": compile_seconds}
 
-    done = workdir.stage(run.path, f"attack_{name}", reads.of_images(own, "mgan"), make)
+    given = {"generator": state["generator"], "variables": variables, "images": test.images, "labels": test.labels}
+    done = stage(run, f"attack_{name}", make, given, sections)
     return Attacked(**done.arrays, numbers=done.numbers)

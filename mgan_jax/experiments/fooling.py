@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from mgan_jax import engine, workdir
+from mgan_jax import engine
 from mgan_jax.attacks.fooling import noise, shares
 from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
@@ -15,6 +15,7 @@ from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
 from mgan_jax.experiments.options import Options, provenance
 from mgan_jax.experiments.seeds import each_seed
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed
 from mgan_jax.experiments.training import Run
@@ -141,35 +142,31 @@ def quadratic_pictures(run: Run, classifier: Classifier, variables: Variables) -
     return rows, {"picture": test.images[place], "quadratic": made[:-1, :-1], "noise_read": made[-1, -1]}
 
 
-def stage(run: Run, name: str, reads: dict, make: Any) -> workdir.Stage:
-    """A finished stage, or that of the rows and arrays which `make()` gives, which are then kept."""
-
-    def turned() -> tuple[dict, dict]:
-        rows, arrays = make()
-        return arrays, {"rows": rows}
-
-    return workdir.stage(run.path, name, {**run.reads(), **reads}, turned)
-
-
 def run_seed(run: Run) -> tuple[dict, Pictured, tuple[str, ...]]:
     """One seed: results, what is shown, and the classes' names; every part that is finished is read, not run again."""
-    began, config = time.monotonic(), run.config.to_dict()
+    began = time.monotonic()
     networks = train_networks(run)
     update, rows, shown = run.start("fooling images", len(networks), "networks"), [], {}
     for done, (name, (own, classifier, variables)) in enumerate(networks.items(), 1):
 
-        def make(name=name, classifier=classifier, variables=variables):
+        def make(run: Run, variables: Variables, name=name, classifier=classifier) -> tuple[dict, dict]:
             found, images = fooling_images(run, name, classifier, variables)
-            return found, {"images": images}
+            return {"images": images}, {"rows": found}
 
-        reads = {"network": own.reads(), **{field: config[field] for field in ("noise", "one_step", "iterated", "confidences")}}
-        stored = stage(run, f"fooling_{name}", reads, make)
+        drawn = own._replace(path=run.path, seed=run.seed)
+        stored = stage(drawn, f"fooling_{name}", make, {"variables": variables}, ("noise", "one_step", "iterated", "confidences"))
         rows += stored.numbers["rows"]
         shown[name] = stored.arrays["images"]
         update(done)
     own, classifier, variables = networks[run.config.quadratic.network]
-    reads = {"network": own.reads(), "quadratic": config["quadratic"]}
-    stored = stage(run, "quadratic", reads, lambda: quadratic_pictures(run, classifier, variables))
+
+    def make_quadratic(run: Run, variables: Variables) -> tuple[dict, dict]:
+        found, arrays = quadratic_pictures(run, classifier, variables)
+        return arrays, {"rows": found}
+
+    stored = stage(
+        own._replace(path=run.path, seed=run.seed), "quadratic", make_quadratic, {"variables": variables}, ("quadratic",)
+    )
     accuracies = {
         name: float((engine.predictions(network.apply, learned, run.dataset.test.images) == run.dataset.test.labels).mean())
         for name, (_, network, learned) in networks.items()

@@ -9,6 +9,7 @@ import numpy as np
 from mgan_jax.attacks.overpowered import overpowered_pairs
 from mgan_jax.build import build
 from mgan_jax.experiments.attacking import build_model
+from mgan_jax.experiments.stages import made_from
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, train
 from mgan_jax.training import loop
@@ -101,8 +102,8 @@ def trained(name: str, section: Any, run: Run | None) -> Callable[[Array, Any], 
         steps = loop.num_steps(section.epochs, len(images), section.batch_size, section.chunk_size)
         training = generative_training(section, run.dataset, steps)
         fresh = lambda: training.init(stream_key(run.seed, "generator", name), run.dataset.image_shape)  # noqa: E731
-        read = {**run.reads(), "generator": section.to_dict(), "num_images": len(images)}
-        done = train(run, f"generator_{name}", fresh, training.train_step, section, steps, read, (images,))
+        origin = made_from(run, (f"generators.{name}",), {"images": images})
+        done = train(run, f"generator_{name}", fresh, training.train_step, section, steps, origin, (images,))
         return training.generator(done.state)
 
     return train_generator

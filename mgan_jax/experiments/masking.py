@@ -8,15 +8,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from mgan_jax import engine, workdir
+from mgan_jax import engine
 from mgan_jax.attacks.ball import project
-from mgan_jax.experiments import reads, sanity
+from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
 from mgan_jax.experiments.attacks import bound
 from mgan_jax.experiments.defending import Defended
+from mgan_jax.experiments.stages import Run, rows, stage
 from mgan_jax.experiments.streams import stream_key
-from mgan_jax.experiments.sweeps import changed, stage_rows
-from mgan_jax.types import Classifier, Dataset, Split
+from mgan_jax.experiments.sweeps import changed
+from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 COMPARED = ("black_box", "single_step")
 """Fields of `config.masking` that name an attack whose line says nothing where they are empty."""
@@ -68,55 +69,46 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
       Rows with epsilon, num_steps, robust_accuracy, success_rate, num_images, and `loss`, the mean cross-entropy of the images
       that are returned, in nats, with its standard error `loss_error`.
     """
-    masking = one.run.config.masking
-    settings, steps = one.run.config.attacks[masking.attack], settings_of(one.run.config, name, "steps")
-    epsilons = settings_of(one.run.config, name, "epsilons")
-    pairs = [(epsilon, steps[-1]) for epsilon in epsilons] + [(masking.epsilon, count) for count in steps[:-1]]
+    attack = one.run.config.masking.attack
 
-    def make() -> list[dict]:
-        rows = []
+    def make(run: Run, steps: list, epsilons: list, variables: Variables, images: np.ndarray, labels: np.ndarray) -> list[dict]:
+        masking, settings, test, found = run.config.masking, run.config.attacks[attack], Split(images, labels), []
+        pairs = [(epsilon, steps[-1]) for epsilon in epsilons] + [(masking.epsilon, count) for count in steps[:-1]]
         for epsilon, count in pairs:
             arguments = {"epsilon": float(epsilon), "num_steps": int(count), "step_size": None}
-            attack = build_attack(changed(settings, **arguments), masking.attack, one.network, one.run.dataset)
-            key = stream_key(one.run.seed, "curve", masking.attack)
-            result, _, _ = in_batches(attack, key, one.variables, test, None, settings.get("batch_size", 250))
+            built = build_attack(changed(settings, **arguments), attack, one.network, run.dataset)
+            key = stream_key(run.seed, "curve", attack)
+            result, _, _ = in_batches(built, key, variables, test, None, settings.get("batch_size", 250))
             correct = result.clean_correct
-            losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(result.logits, test.labels))
-            rows.append({
-                "attack": masking.attack, "epsilon": float(epsilon), "num_steps": int(count), "num_images": len(correct),
+            losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(result.logits, labels))
+            found.append({
+                "attack": attack, "epsilon": float(epsilon), "num_steps": int(count), "num_images": len(correct),
                 "robust_accuracy": float((correct & ~result.success).mean()),
                 "success_rate": float(result.success.sum() / max(correct.sum(), 1)),
                 "loss": float(losses.mean()), "loss_error": float(losses.std() / np.sqrt(len(losses))),
             })  # fmt: skip
-        return rows
+        return found
 
-    read = {
-        **one.run.reads(),
-        "attack": {field: value for field, value in settings.to_dict().items() if field not in reads.NOT_READ},
-        "epsilon": masking.epsilon,
-        "numbers": ["robust_accuracy", "success_rate", "loss"],
-        "steps": list(steps),
-        "epsilons": list(epsilons),
-        "n": len(test.labels),
-    }
-    return stage_rows(one.run, "masking_curve", read, make)
+    numbers = {field: list(settings_of(one.run.config, name, field)) for field in ("steps", "epsilons")}
+    inputs = {**numbers, "variables": one.variables, "images": test.images, "labels": test.labels}
+    return rows(one.run, "masking_curve", make, inputs, (f"attacks.{attack}", "masking.attack", "masking.epsilon"))
 
 
 def kept_under_noise(one: Defended, test: Split) -> np.ndarray:
     """Which images [N] are read correctly clean and under every one of several draws of +-epsilon noise, L-inf."""
-    masking = one.run.config.masking
 
-    def make() -> tuple[dict, dict]:
-        kept = engine.predictions(one.network.apply, one.variables, test.images) == test.labels
+    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]:
+        masking = run.config.masking
+        kept = engine.predictions(one.network.apply, variables, images) == labels
         for draw in range(masking.draws):
-            key = jax.random.fold_in(stream_key(one.run.seed, "noise"), draw)
-            noise = masking.epsilon * jax.random.rademacher(key, test.images.shape, np.float32)
-            noisy = np.asarray(project(test.images + noise, test.images, masking.epsilon, "linf"))
-            kept &= engine.predictions(one.network.apply, one.variables, noisy) == test.labels
+            key = jax.random.fold_in(stream_key(run.seed, "noise"), draw)
+            noise = masking.epsilon * jax.random.rademacher(key, images.shape, np.float32)
+            noisy = np.asarray(project(images + noise, images, masking.epsilon, "linf"))
+            kept &= engine.predictions(one.network.apply, variables, noisy) == labels
         return {"kept": kept}, {}
 
-    read = {**one.run.reads(), "masking": {"epsilon": masking.epsilon, "draws": masking.draws}, "n": len(test.labels)}
-    return workdir.stage(one.run.path, "masking_kept_under_noise", read, make).arrays["kept"]
+    inputs = {"variables": one.variables, "images": test.images, "labels": test.labels}
+    return stage(one.run, "masking_kept_under_noise", make, inputs, ("masking.epsilon", "masking.draws")).arrays["kept"]
 
 
 def checklist(one: Defended, name: str, test: Split, kept: dict[tuple[str, bool], np.ndarray], curve: list[dict]) -> list[dict]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import numpy as np
 
 from mgan_jax import engine, saliency, workdir
 from mgan_jax.build import build
-from mgan_jax.experiments import reads
 from mgan_jax.experiments.attacking import Attacked
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.classifier import activations
@@ -38,9 +38,17 @@ class Subject(NamedTuple):
     made: Attacked
 
 
-def kept(subject: Subject, name: str, read: dict[str, Any], make: Callable[[], tuple[dict, dict]]) -> workdir.Stage:
-    """The stage `name` of a network: what was kept, or arrays and numbers that `make()` gives, which are then kept."""
-    return workdir.stage(subject.run.path, name, {**reads.of_images(subject.run, subject.attack), **read}, make)
+def kept(subject: Subject, name: str, make: Callable[[Subject], tuple[dict, dict]], *sections: str) -> workdir.Stage:
+    """The stage `name` of a network: what was kept, or what `make(subject)` gives, whose run has these sections alone."""
+
+    def of(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, adversarial: np.ndarray, success: np.ndarray):
+        made = subject.made._replace(images=adversarial, success=success)
+        return make(subject._replace(run=run, variables=variables, test=Split(images, labels), made=made))
+
+    test, made = subject.test, subject.made
+    inputs = {"variables": subject.variables, "images": test.images, "labels": test.labels, "adversarial": made.images,
+              "success": made.success}  # fmt: skip
+    return stage(subject.run, name, of, inputs, sections)
 
 
 def chosen(subject: Subject, count: int) -> np.ndarray:
@@ -83,11 +91,11 @@ def layer_changes(subject: Subject) -> list[dict]:
     ]  # fmt: skip
 
 
-def activation_stage(subject: Subject, count: int) -> workdir.Stage:
+def activation_stage(subject: Subject) -> workdir.Stage:
     """Activations of some images: arrays `rows` [count], "clean LAYER" and "adversarial LAYER" [count, ...]; `changes`."""
 
-    def make() -> tuple[dict, dict]:
-        rows, arrays = chosen(subject, count), {}
+    def make(subject: Subject) -> tuple[dict, dict]:
+        rows, arrays = chosen(subject, subject.run.config.shown.activations), {}
         for kind, images in (("clean", subject.test.images), ("adversarial", subject.made.images)):
             found = jax.jit(partial(activations, subject.classifier))(subject.variables, images[rows])
             # In the order of the stages, which jit does not keep.
@@ -95,20 +103,20 @@ def activation_stage(subject: Subject, count: int) -> workdir.Stage:
             arrays |= {f"{kind} {name}": np.asarray(found[name], np.float32) for name in names}
         return {"rows": rows, **arrays}, {"changes": layer_changes(subject)}
 
-    return kept(subject, "activations", {"count": count}, make)
+    return kept(subject, "activations", make, "shown.activations")
 
 
-def saliency_stage(subject: Subject, count: int, smooth_grad: Any) -> workdir.Stage:
+def saliency_stage(subject: Subject) -> workdir.Stage:
     """Saliency of the class that the network sees: arrays `rows` [count], "clean METHOD", "adversarial METHOD", [count, H, W, C].
 
     Of a clean image that is its own class, of an adversarial one that which it is taken for.
     """
 
-    def make() -> tuple[dict, dict]:
-        rows, arrays = chosen(subject, count), {}
-        apply_fn = subject.classifier.apply
+    def make(subject: Subject) -> tuple[dict, dict]:
+        config, apply_fn, arrays = subject.run.config, subject.classifier.apply, {}
+        rows = chosen(subject, config.shown.saliency)
         factories = {name: getattr(saliency, name) for name in METHODS}
-        factories["smooth_grad"] = partial(saliency.smooth_grad, **smooth_grad)
+        factories["smooth_grad"] = partial(saliency.smooth_grad, **config.smooth_grad)
         for kind, images in (("clean", subject.test.images), ("adversarial", subject.made.images)):
             images = jnp.asarray(images[rows])
             labels = engine.predictions(apply_fn, subject.variables, images)
@@ -117,7 +125,7 @@ def saliency_stage(subject: Subject, count: int, smooth_grad: Any) -> workdir.St
                 arrays[f"{kind} {name}"] = np.asarray(jax.jit(factory(apply_fn))(key, subject.variables, images, labels))
         return {"rows": rows, **arrays}, {}
 
-    return kept(subject, "saliency", {"count": count, "smooth_grad": smooth_grad.to_dict()}, make)
+    return kept(subject, "saliency", make, "shown.saliency", "smooth_grad")
 
 
 def starts(run: Run) -> dict[str, np.ndarray]:
@@ -132,21 +140,21 @@ def fooling_stage(subject: Subject) -> workdir.Stage:
 
     Its numbers are {start: {confidences, before, used: [num_classes]}}: after and before, and the gradients that were taken.
     """
-    run, settings = subject.run, subject.run.config.fooling
-    aims = jnp.arange(run.dataset.num_classes, dtype=jnp.int32)
+    aims = jnp.arange(subject.run.dataset.num_classes, dtype=jnp.int32)
 
     @jax.jit
-    def sure(images):
-        return jax.nn.softmax(subject.classifier.apply(subject.variables, images))[aims, aims]
+    def sure(variables, images):
+        return jax.nn.softmax(subject.classifier.apply(variables, images))[aims, aims]
 
-    def make() -> tuple[dict, dict]:
-        attack, arrays, numbers = jax.jit(build("attacks", "fooling", apply_fn=subject.classifier.apply, **settings)), {}, {}
+    def make(run: Run, variables: Variables) -> tuple[dict, dict]:
+        apply_fn, arrays, numbers = subject.classifier.apply, {}, {}
+        attack = jax.jit(build("attacks", "fooling", apply_fn=apply_fn, **run.config.fooling))
         for name, images in starts(run).items():
-            seen = engine.predictions(subject.classifier.apply, subject.variables, images)
-            result = attack(stream_key(run.seed, "fooling", name), subject.variables, images, seen, aims)
+            seen = engine.predictions(apply_fn, variables, images)
+            result = attack(stream_key(run.seed, "fooling", name), variables, images, seen, aims)
             arrays[name] = np.asarray(result.adversarial)
-            values = {"confidences": sure(arrays[name]), "before": sure(images), "used": result.used}
+            values = {"confidences": sure(variables, arrays[name]), "before": sure(variables, images), "used": result.used}
             numbers[name] = {key: np.asarray(value, float).tolist() for key, value in values.items()}
         return arrays, numbers
 
-    return kept(subject, "fooling", {"fooling": settings.to_dict()}, make)
+    return stage(subject.run, "fooling", make, {"variables": subject.variables}, ("fooling",))

@@ -12,6 +12,8 @@ from mgan_jax import engine, population, workdir
 from mgan_jax.build import factory
 from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
+from mgan_jax.experiments.stages import rows as stage_rows
+from mgan_jax.experiments.stages import without_shown
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.losses import margin
@@ -25,14 +27,9 @@ LIMIT_IMAGES = 100
 
 def changed(settings: Any, **arguments: Any) -> ConfigDict:
     """A row of the config with other arguments."""
-    settings = copy.deepcopy(ConfigDict(settings)).unlock()
+    settings = copy.deepcopy(ConfigDict(without_shown("attacks", settings))).unlock()
     settings.arguments = ConfigDict({**settings.get("arguments", {}), **arguments})
     return settings
-
-
-def stage_rows(run: Run, stage: str, reads: dict, make: Any) -> list[dict]:
-    """Rows of a finished stage, or those that `make()` gives, which are then kept."""
-    return workdir.stage(run.path, stage, reads, lambda: ({}, {"rows": make()})).numbers["rows"]
 
 
 def chosen(config: Any, names: Sequence[str]) -> tuple[list[str], bool, bool]:
@@ -101,21 +98,21 @@ def bounds_rows(
       Rows with attack, epsilon, norm, success_rate, withstand_rate, num_images.
     """
 
-    def make() -> list[dict]:
-        attack = build_attack(settings, name, classifier, run.dataset)
+    def make(run: Run, settings: dict[str, Any], variables: Variables, images: np.ndarray, labels: np.ndarray) -> list[dict]:
+        attack = build_attack(ConfigDict(settings), name, classifier, run.dataset)
         # K epsilons lead: the images come first for joining batches.
         moved = lambda *args: _images_first(attack(*args))  # noqa: E731
         key = stream_key(run.seed, kind, name)
-        result, _, _ = in_batches(moved, key, variables, test, None, settings.get("batch_size", 250))
-        norm, count = settings.arguments.get("norm", "linf"), len(test.labels)
+        result, _, _ = in_batches(moved, key, variables, Split(images, labels), None, settings.get("batch_size", 250))
+        arguments, count = settings["arguments"], len(labels)
         return [
-            {"attack": name, "epsilon": float(epsilon), "norm": norm, "num_images": count,
+            {"attack": name, "epsilon": float(epsilon), "norm": arguments.get("norm", "linf"), "num_images": count,
              "success_rate": float(share), "withstand_rate": float(1 - share)}
-            for epsilon, share in zip(settings.arguments.epsilon, result.success.mean(0), strict=True)
+            for epsilon, share in zip(arguments["epsilon"], result.success.mean(0), strict=True)
         ]  # fmt: skip
 
-    read = {**run.reads(), "attack": settings.to_dict(), "num_images": len(test.labels)}
-    return stage_rows(run, f"{kind}_{name}", read, make)
+    inputs = {"settings": settings.to_dict(), "variables": variables, "images": test.images, "labels": test.labels}
+    return stage_rows(run, f"{kind}_{name}", make, inputs)
 
 
 def _images_first(result: Any) -> Any:
@@ -149,22 +146,22 @@ def limit_rows(run: Run, names: Sequence[str], classifier: Classifier, variables
 
 def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
     """Success of `config.curve.steps_of` with each number of steps of `config.curve.steps`, at `config.curve.steps_epsilon`."""
-    curve = run.config.curve
-    name = curve.steps_of
+    name = run.config.curve.steps_of
 
-    def make():
-        rows = []
+    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray) -> list[dict]:
+        rows, curve, test = [], run.config.curve, Split(images, labels)
         for steps in curve.steps:
             settings = steps_settings(run.config, steps)
             attack = build_attack(settings, name, classifier, run.dataset)
             key = stream_key(run.seed, "steps", name)
             result, _, _ = in_batches(attack, key, variables, test, None, settings.get("batch_size", 250))
             rows.append({"attack": name, "epsilon": float(curve.steps_epsilon), "num_steps": int(steps),
-                         "success_rate": float(result.success.mean()), "num_images": len(test.labels)})  # fmt: skip
+                         "success_rate": float(result.success.mean()), "num_images": len(labels)})  # fmt: skip
         return rows
 
-    read = {**run.reads(), "attack": run.config.attacks[name].to_dict(), "curve": curve.to_dict(), "n": len(test.labels)}
-    return stage_rows(run, f"steps_{name}", read, make)
+    inputs = {"variables": variables, "images": test.images, "labels": test.labels}
+    sections = (f"attacks.{name}", *(f"curve.{field}" for field in ("steps_of", "steps", "steps_epsilon")))
+    return stage_rows(run, f"steps_{name}", make, inputs, sections)
 
 
 def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
@@ -219,4 +216,4 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
         **run.reads(), "confidence": sweep.to_dict(), "protocol": protocol.to_dict(), "mutation": run.config.mutation.to_dict(),
         "testing": {name: value for name, value in testing.to_dict().items() if name.startswith("num_")},
     }  # fmt: skip
-    return stage_rows(run, "confidence", read, make)
+    return workdir.stage(run.path, "confidence", read, lambda: ({}, {"rows": make()})).numbers["rows"]

@@ -1,58 +1,22 @@
 """Trainings of an experiment: built from the config, resumed from their checkpoints, shown while they run."""
 
 import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from mgan_jax import checkpoint, devices, mutation, workdir
 from mgan_jax.build import build
+from mgan_jax.experiments.stages import Run, made_from
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.models.standardized import standardized
 from mgan_jax.training import gan, loop, minimise, target
 from mgan_jax.types import Array, Classifier, Dataset, GenerativeAttack, Mutation, Train, Variables
 
 SECONDS_BETWEEN_SAVES = 15.0
-
-
-class Run(NamedTuple):
-    """One seed of an experiment.
-
-    Attributes:
-      config: the whole configuration.
-      path: folder of this seed's stages.
-      seed: of everything.
-      dataset: the data.
-      start: `start(name, total, unit) -> update(done, **numbers)`, the progress display.
-      data: digest of the data set.
-      mesh: devices that share the work; None: one.
-      beside: what its stages read beside the target's training, such as the defense of a defended target.
-    """
-
-    config: Any
-    path: Any
-    seed: int
-    dataset: Dataset
-    start: Callable[..., Callable[..., None]]
-    data: str = ""
-    mesh: Mesh | None = None
-    beside: Mapping[str, Any] = MappingProxyType({})
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """How mutants vote: arguments of `engine.outputs` that change no vote."""
-        return {"method": self.config.testing.method, "mesh": self.mesh}
-
-    def reads(self) -> dict[str, Any]:
-        """What every stage reads, the target's training first of all."""
-        config = self.config.to_dict()
-        own = {"seed": self.seed, "data": self.data, "dataset": config["dataset"], "target": config["target"]}
-        return {**own, **self.beside}
 
 
 def train(
@@ -62,7 +26,7 @@ def train(
     train_step: Callable,
     settings: Any,
     total_steps: int,
-    reads: dict[str, Any],
+    origin: dict[str, Any],
     data: tuple | None = None,
 ) -> loop.Progress:
     """Runs a training to its end, from its newest checkpoint if there is one.
@@ -74,17 +38,17 @@ def train(
       train_step: as in `loop.make_chunk`.
       settings: `batch_size` and `chunk_size`.
       total_steps: a multiple of the chunk size.
-      reads: what it reads of the configuration.
+      origin: all that it is made from, as `stages.made_from` gives it.
       data: arrays [N, ...]; None: the training images and labels.
 
     Raises:
-      workdir.WorkdirMismatch: it was begun with another configuration.
+      workdir.WorkdirMismatch: it was begun from something else.
       FloatingPointError: a metric is not finite; names the step and the last good checkpoint.
       checkpoint.CorruptCheckpoint: the saved state is not what was written.
       ValueError: it is the state of another version of the program, or a batch that the devices cannot share evenly.
     """
     folder = run.path / "checkpoints" / name
-    workdir.claim(run.path, name, reads, folder)
+    workdir.claim(run.path, name, origin, folder)
     progress = checkpoint.restore(folder)
     state = fresh()
     if progress is None:
@@ -133,14 +97,14 @@ def train(
     return done._replace(state=devices.local(done.state))
 
 
-def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train:
+def trainer(run: Run, stage: str, settings: Any, origin: dict[str, Any]) -> Train:
     """A `Train` that can be watched, stopped and continued.
 
     Args:
       run: the seed.
       stage: name of what learns; its trainings are stages whose names begin with it.
       settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`, and where they are not 0 `weight_decay` and `warmup`.
-      reads: as in `train`.
+      origin: all that what learns is made from, as `stages.made_from` gives it: what it trains on is computed from that.
     """
 
     def minimised(key: Array, name: str, params: Any, loss: Callable[..., Any], data: tuple) -> Any:
@@ -150,7 +114,7 @@ def trainer(run: Run, stage: str, settings: Any, reads: dict[str, Any]) -> Train
         more = {name: settings.get(name, 0.0) for name in ("weight_decay", "warmup")}
         transform = target.optimizer(settings.learning_rate, steps, **more)
         step, fresh = minimise.make_train_step(loss, transform), lambda: minimise.init_state(params, transform)
-        return train(run, f"{stage}_{name}", fresh, step, settings, steps, reads, data).state.params
+        return train(run, f"{stage}_{name}", fresh, step, settings, steps, origin, data).state.params
 
     return minimised
 
@@ -184,7 +148,7 @@ def train_target(run: Run) -> tuple[Classifier, Variables, dict[str, np.ndarray]
         target.make_train_step(classifier, transform, settings.max_shift),
         settings,
         steps,
-        run.reads(),
+        made_from(run, (), {}),
     )
     return classifier, progress.state.params, progress.history
 
@@ -220,7 +184,7 @@ def build_generative_attack(
 
 
 def train_generator(
-    run: Run, name: str, attack: GenerativeAttack, variables: Variables, settings: Any, reads: dict[str, Any]
+    run: Run, name: str, attack: GenerativeAttack, variables: Variables, settings: Any, origin: dict[str, Any]
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """The trained state of a generative attack, and its history.
 
@@ -230,7 +194,7 @@ def train_generator(
       attack: what is trained.
       variables: the target's.
       settings: `epochs`, `batch_size`, `chunk_size`, `learning_rate`.
-      reads: as in `train`.
+      origin: as in `train`.
     """
     steps = loop.num_steps(settings.epochs, len(run.dataset.train.images), settings.batch_size, settings.chunk_size)
     transform = gan.optimizer(settings.learning_rate, steps)
@@ -241,6 +205,6 @@ def train_generator(
         gan.make_train_step(attack, variables, transform),
         settings,
         steps,
-        reads,
+        origin,
     )
     return progress.state.params, progress.history

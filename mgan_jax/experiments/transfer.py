@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import engine, workdir
-from mgan_jax.experiments import reads, sanity
+from mgan_jax import engine
+from mgan_jax.experiments import sanity
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
 from mgan_jax.experiments.data import test_images
@@ -15,6 +15,7 @@ from mgan_jax.experiments.learners import check_learners, fitted, flat
 from mgan_jax.experiments.networks import Networks, check_networks, train_networks
 from mgan_jax.experiments.options import Options, provenance
 from mgan_jax.experiments.seeds import each_seed
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import share, transfer
 from mgan_jax.report.transfer import print_transfer, write_transfer
@@ -44,23 +45,20 @@ def check(config: Any, dataset: Dataset) -> None:
     check_learners(config, dataset)
 
 
-def learner_decisions(run: Run, networks: Networks, name: str, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def learner_decisions(run: Run, name: str, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the learner `name` says of each set of images, {set: [N]}; decisions that are finished are read.
 
     Args:
-      run, networks: the seed, and the networks against which the images were made.
+      run: the seed.
       name: as in `config.learners`.
       images: {set: [N, H, W, C]}.
     """
-    arguments, num_train = run.config.learners[name].to_dict(), run.config.num_train
-    made = {source: [reads.of_images(own, attack) for attack in run.config.attacks] for source, (own, *_) in networks.items()}
-    read = {"seed": run.seed, "data": run.data, "made": made, "learner": arguments, "num_train": num_train}
 
-    def make() -> tuple[dict, dict]:
-        learner = fitted(name, arguments, run.dataset, num_train, run.seed)
+    def make(run: Run, images: dict[str, np.ndarray]) -> tuple[dict, dict]:
+        learner = fitted(name, run.config.learners[name].to_dict(), run.dataset, run.config.num_train, run.seed)
         return {part: learner.predict(flat(of)).astype(np.int32) for part, of in images.items()}, {}
 
-    return workdir.stage(run.path, f"learner_{name}", read, make).arrays
+    return stage(run, f"learner_{name}", make, {"images": images}, (f"learners.{name}", "num_train")).arrays
 
 
 def all_decisions(run: Run, networks: Networks, test: Split, made: Made) -> dict[str, dict[str, np.ndarray]]:
@@ -71,7 +69,7 @@ def all_decisions(run: Run, networks: Networks, test: Split, made: Made) -> dict
         found[name] = {part: engine.predictions(classifier.apply, variables, of) for part, of in images.items()}
     update = run.start("learners", len(run.config.learners), "learners")
     for done, name in enumerate(run.config.learners, 1):
-        found[name] = learner_decisions(run, networks, name, images)
+        found[name] = learner_decisions(run, name, images)
         update(done)
     return found
 

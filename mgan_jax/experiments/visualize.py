@@ -57,13 +57,13 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
       name: of the network.
       network: as in `networks.Networks`.
     """
-    (own, classifier, variables), (attack,), shown = network, run.config.attacks, run.config.shown
+    (own, classifier, variables), (attack,) = network, run.config.attacks
     decisions = engine.predictions(classifier.apply, variables, run.dataset.test.images)
     test = correct_images(run.dataset.test, decisions, run.config.testing.num_images)
     made = attacked(own, attack, classifier, variables, test)
     subject = picturing.Subject(own, classifier, variables, attack, test, made)
-    layers = picturing.activation_stage(subject, shown.activations)
-    maps = picturing.saliency_stage(subject, shown.saliency, run.config.smooth_grad)
+    layers = picturing.activation_stage(subject)
+    maps = picturing.saliency_stage(subject)
     fooling = picturing.fooling_stage(subject)
     asked = run.config.fooling.confidence
     sure = {start: sum(value >= asked for value in of["confidences"]) for start, of in fooling.numbers.items()}

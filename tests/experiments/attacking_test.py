@@ -61,7 +61,7 @@ def test_a_network_that_learned_on_substitutes_is_judged_by_the_target(config, t
     for one, settings in row.substitutes.items():
         settings.networks.classifier = {"name": "mlp", "widths": (32 + len(one),)}
     run = Run(config, tmp_path, 0, data, start=None)
-    arrays, numbers = run_attack(run, name, classifier, variables, test)
+    arrays, numbers = run_attack(run, name, classifier, {}, variables, *test)
     clean, made = (engine.predictions(classifier.apply, variables, x) for x in (test.images, arrays["images"]))
     np.testing.assert_array_equal(arrays["success"], (clean == test.labels) & (made != test.labels))
     assert arrays["success"].mean() > 0.3

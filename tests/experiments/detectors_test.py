@@ -86,8 +86,9 @@ def test_what_learns_from_attacks_is_shown_without_each_of_them(made):
     assert [row["left_out"] for row in rows] == [True, True]
     folders = {folder.name for folder in (path / "detectors").iterdir()}
     assert {"supervised_reconstruction_without_fgsm", "supervised_reconstruction_without_pgd"} <= folders
-    read = json.loads((path / "detectors" / "supervised_reconstruction_without_pgd" / "reads" / "state.json").read_text())
-    assert read["detector"]["learned_from"] == ["fgsm"] and set(read["attacks"]) == {"fgsm"}
+    read = json.loads((path / "detectors" / "supervised_reconstruction_without_pgd" / "made_from" / "state.json").read_text())
+    (of,) = read["detectors"].values()
+    assert of["learned_from"] == ["fgsm"] and set(read["attacks"]) == {"fgsm"}
 
 
 def test_an_attack_that_follows_the_score_is_less_detected(made):
@@ -163,7 +164,7 @@ def test_a_worst_case_keeps_to_its_norm_and_epsilon():
     }, "adaptive": {"num_images": 4, "arguments": {"epsilon": 0.3}}})  # fmt: skip
     fools = {"fgsm": [1, 0, 0, 0], "pgd": [0, 1, 0, 0], "pgd_l2": [0, 0, 1, 0]}
     made = {name: Attacked(None, np.array(of, bool), None, None, {}) for name, of in fools.items()}
-    one = Fitted(None, None, None, None, None, 0.5, True, 0.0)
+    one = Fitted(None, None, None, None, None, 0.5, True, 0.0, None)
     scores = {"one": {name: {"scores": np.zeros(4)} for name in fools}}
     run = Run(config, None, 0, None, None)
     rows = detectors.worst_cases(run, {"one": one}, made, scores, {"one": {"one": np.array([0, 0, 0, 1], bool)}})
