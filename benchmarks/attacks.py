@@ -68,7 +68,7 @@ def works(size: str) -> list[Work]:
             ("L2CarliniWagnerAttack", theirs),
         ),
         Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, 100, "deepfool", {}, ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
-        Work("JSMA, targeted", JSMA_IMAGES[size], 50, "jsma", {"outputs": "softmax"}, None),
+        Work("JSMA, targeted", JSMA_IMAGES[size], 50, "jsma", {"outputs": "softmax", "gamma": 0.1}, None),
     ]
 
 

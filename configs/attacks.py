@@ -110,7 +110,7 @@ def attacks(epsilon: float, epsilon_l2: float, fit_images: int, steps: int) -> d
         "carlini_wagner_linf": row(
             arguments={**fewer, "learning_rate": 0.05, "initial_constant": 0.01}, norm="linf", batch_size=100
         ),
-        "jsma": row(arguments={"outputs": "softmax"}, norm="l0"),
+        "jsma": row(arguments={"outputs": "softmax", "gamma": 0.1}, norm="l0"),
         "jsma_targeted": row(method="jsma", arguments={"outputs": "softmax", "gamma": 0.145}, norm="l0", targeted=True),
         "few_pixel": row(
             SCORES, arguments={"num_pixels": 5, "population_size": 100, "num_generations": 50, "num_slots": 4}, norm="l0"

@@ -35,6 +35,8 @@ def advgan(
     L_adv is the hinge of Carlini & Wagner on the target's logits, L_GAN the least-squares loss, L_hinge bounds ||G(x)||_2.
     `hinge`, `match_margin` and `diversity_weight` are ours; their defaults leave AdvGAN as published.
 
+    Defaults: the paper gives no weights: alpha and hinge_bound are ours. L_hinge, which it adds, is off, as in MGAN's slides.
+
     Args:
       apply_fn: the target.
       generator: images -> perturbations within epsilon, as `models.generator`.

@@ -61,6 +61,8 @@ def apgd(
     (2) w_{j-1} halved nothing and f_max has not grown since. Returned is the last iterate that fools the target, or where
     none does, the one closest to fooling it, over all runs; an image that a run fools has no further runs.
 
+    Defaults: the paper's. Starts are uniform draws of the ball; the authors' code takes draws out to its boundary.
+
     Args:
       apply_fn: the target.
       epsilon: radius of the ball; K of them give results [K, B, ...].

@@ -39,6 +39,8 @@ def autoattack(
     closest. Images that are left are gathered in groups, and only groups with such images are computed, inside one program:
     the later attacks cost what their images cost. `used` sums the gradients and the queries that an image got.
 
+    Defaults: those of the authors' standard version.
+
     Args:
       apply_fn: the target.
       epsilon: radius of the ball; K of them give results [K, B, ...].

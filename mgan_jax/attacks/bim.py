@@ -15,7 +15,8 @@ def bim(
 ) -> Attack:
     """`pgd` without a random start, which returns the last iterate that fools, or else the one closest to it.
 
-    Kurakin et al. step by 1/255 and take min(255 epsilon + 4, 1.25 * 255 epsilon) steps: step_size=1 / 255, and num_steps.
+    Defaults: epsilon is that of Madry et al., the others are ours. Kurakin et al. step by 1/255 and take min(255 epsilon + 4,
+    1.25 * 255 epsilon) steps: step_size=1 / 255, and num_steps.
 
     Args:
       apply_fn: the target.

@@ -81,6 +81,9 @@ def carlini_wagner_l0(
     image has its own pixels, c and step. Returned is the iterate of fewest changed pixels that fools; where there is none, the
     one of least margin.
 
+    Defaults: those of the authors' code, but for share, which is ours: there -g_i delta_i of up to 0.01 counts as hardly
+    anything, whatever the sum.
+
     Args:
       apply_fn: the target.
       confidence: kappa, how far in logits beyond the decision an image has to be.

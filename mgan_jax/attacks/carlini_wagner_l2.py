@@ -77,6 +77,8 @@ def carlini_wagner_l2(
     nothing has fooled yet is ten times larger. Every c starts at the clean image with a fresh Adam. Returned is the
     closest of all iterates with f = -kappa; where there is none, the one of least margin.
 
+    Defaults: those of the authors' code, but for num_steps, there 10000, and abort_early, there True.
+
     Args:
       apply_fn: the target.
       confidence: kappa, how far in logits beyond the decision an image has to be.

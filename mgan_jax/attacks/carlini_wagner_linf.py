@@ -57,6 +57,8 @@ def carlini_wagner_linf(
     steps are spent. Every image has its own tau, c and step. Returned is the iterate of least max |delta_i| that
     fools; where there is none, the one of least margin.
 
+    Defaults: those of the authors' code.
+
     Args:
       apply_fn: the target.
       confidence: kappa, how far in logits beyond the decision an image has to be.

@@ -77,6 +77,8 @@ def deepfool(
 
     With `targets` (an extension) there is one boundary: w = grad f_t - grad f_j, j the likeliest class besides t at x_i.
 
+    Defaults: the paper's. The authors' code looks at the 10 likeliest classes alone.
+
     Args:
       apply_fn: the target.
       norm: of the distance that is to be small, "l2" or "linf".

@@ -43,6 +43,8 @@ def evolutionary(
     softmax serve as well. An image is finished once one of a population fools, and `used` counts its queries up to that one.
     Returned is that one, or the best that was seen.
 
+    Defaults: epsilon is that of Madry et al. for MNIST; the others are ours, and the strategies' own numbers evosax's.
+
     Args:
       apply_fn: the target, of which only outputs are used.
       epsilon: radius of the ball; K of them give results [K, B, ...].

@@ -26,6 +26,8 @@ def expectation_over_transformations(
     that takes an attack whose loss is given the key and the step, as `pgd`'s is. All others see no key in their steps: they
     get one set of draws a batch, to which an attack can overfit.
 
+    Defaults: num_draws is ours, the paper gives none; its every_step is True, which not all attacks can do.
+
     Args:
       apply_fn: the defended network, which finds its draws in its variables.
       make_attack: `make_attack(apply_fn) -> attack`, on the mean; it bounds the change, by one epsilon. With `every_step` it is

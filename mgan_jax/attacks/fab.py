@@ -114,6 +114,8 @@ def fab(
     classes that with the smallest |f_s - f_y| / ||w_s||_q, w_s the gradient of f_s - f_y. With `targets`, the boundary is that
     of the target class and of the likeliest class besides it.
 
+    Defaults: the paper's; steps, restarts and classes as in AutoAttack's standard version.
+
     Args:
       apply_fn: the target.
       norm: of the distance that is to be small, "linf" or "l2".

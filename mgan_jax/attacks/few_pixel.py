@@ -53,6 +53,8 @@ def few_pixel(
     An image is finished once one member fools (there is no crossover, as published), and `used` counts its queries up to that
     one. Returned is that one, or the best of the last generation.
 
+    Defaults: the paper's.
+
     Args:
       apply_fn: the target, of which only logits are used.
       num_pixels: d.

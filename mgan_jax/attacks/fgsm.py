@@ -20,6 +20,8 @@ def fgsm(
 ) -> Attack:
     """x + epsilon sign(grad J(x, y)), with targets x - epsilon sign(grad J(x, t)), clipped to [0, 1]; a single step.
 
+    Defaults: epsilon is that of Madry et al. for MNIST; Goodfellow et al. take 0.25.
+
     Args:
       apply_fn: the target.
       epsilon: length of the step; K of them give results [K, B, ...].

@@ -53,6 +53,8 @@ def fooling(
     `labels` and it says that the decision was moved to another class, the target. Of images aimed at their own label it is
     False by that definition; what is wanted of fooling images is in `logits`, and `shares` sums it up.
 
+    Defaults: one step and a confidence of 0.5 are Goodfellow et al.'s; the size of the step is ours.
+
     Args:
       apply_fn: the target.
       step_size: of each step, in units of pixels in [0, 1].

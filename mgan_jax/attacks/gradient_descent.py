@@ -37,6 +37,8 @@ def gradient_descent(
     than giving up: small lambdas (.005) are for confidence, larger ones for likeness. A random start matters, since at
     x_target itself the network is sure of another class, and the gradient of the first term all but zero.
 
+    Defaults: all ours.
+
     Args:
       apply_fn: the target.
       distance_weight: lambda; K of them give results [K, B, ...] in one program, all from the same starts.

@@ -99,7 +99,7 @@ class Climb(NamedTuple):
 
 
 def jsma(
-    apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.1, outputs: str = "logits", num_slots: int | None = None
+    apply_fn: ApplyFn, theta: float = 1.0, gamma: float = 0.145, outputs: str = "logits", num_slots: int | None = None
 ) -> Attack:
     """Adds theta to the two features of the greatest saliency, again and again, until the image is of the target class.
 
@@ -110,6 +110,8 @@ def jsma(
 
     Without targets the attack moves away from the label y: the mirror for y in place of t (alpha < 0, beta > 0 for theta > 0;
     Wiyatno and Xu 2018, arXiv:1808.07945, call it non-targeted JSMA).
+
+    Defaults: the paper's for MNIST.
 
     Args:
       apply_fn: the target.

@@ -48,6 +48,8 @@ def latent_space(
     of least margin. What kappa survives the inversion depends on the image: there is a search for each of several, and returned
     is the image that the defended classifier gets wrong by most.
 
+    Defaults: epsilon is that of Madry et al. for MNIST; the others are ours, as the search with several kappas is.
+
     Args:
       apply_fn: what is attacked, a defense's `apply`.
       decode: G, `(variables, codes) -> images`.

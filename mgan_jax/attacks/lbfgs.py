@@ -109,6 +109,8 @@ def lbfgs(
 
     Memory: 2 num_pairs times the batch.
 
+    Defaults: all ours, the paper gives none.
+
     Args:
       apply_fn: the target.
       num_searches: values of c tried.

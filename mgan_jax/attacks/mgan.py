@@ -57,6 +57,8 @@ def mgan(
     beta below 0 rewards flips: it weighs the mean probability of agreement, which is bounded, in place of L_mutate. The
     `reference` "normal" asks of a mutant no more than it gives the clean image: the same probability of agreement.
 
+    Defaults: the slides' loss; they give no numbers, so that these are ours.
+
     Args:
       apply_fn: the target.
       generator, discriminator: as in `advgan`.

@@ -38,6 +38,8 @@ def pgd(
     Returned is the last iterate that fools the target, or where none does, the one closest to fooling it, over all restarts.
     With `targets` the loss of the target class is descended.
 
+    Defaults: the paper's for MNIST.
+
     Args:
       apply_fn: the target.
       epsilon: radius of the ball, in units of pixels in [0, 1]; K of them give results [K, B, ...] in one program.

@@ -25,6 +25,8 @@ def pgd_mutants(
 
     All mutants count, those too that MGAN would leave out for their accuracy.
 
+    Defaults: those of `pgd`; beta, num_mutants and kappa are ours.
+
     Args:
       apply_fn: the target.
       mutations: the operators; mutants are drawn afresh in every step and take them in turn.

@@ -76,6 +76,8 @@ def square(
     An image is finished once it is fooled, and `used` counts its queries up to that one. As long as some are not, work is
     spent on those alone (`slots.in_slots`). An image whose starting point fools costs one.
 
+    Defaults: num_queries is AutoAttack's, the paper takes 10000; area is the paper's for MNIST in L-inf.
+
     Args:
       apply_fn: the target, of which only outputs are used; logits, or anything that rises with them.
       epsilon: radius of the ball; K of them give results [K, B, ...].

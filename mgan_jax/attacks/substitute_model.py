@@ -34,6 +34,8 @@ def substitute_model(
     cut to [0, 1]; F is trained on every S_rho. After the first sigma rounds only kappa images of S_rho, drawn without
     replacement, are augmented (reservoir sampling and periodic steps: Papernot et al. 2016, arXiv:1605.07277).
 
+    Defaults: the papers' for MNIST; batch_size is ours.
+
     Args:
       apply_fn: the target O; only its labels are looked at.
       classifier: the substitute F, which may be of any architecture.

@@ -16,6 +16,8 @@ def undetected(
     sees something (the loss of a detector in Carlini and Wagner 2017, arXiv:1705.07263, for a generator in place of an image).
     Each detector has one of its own: the largest excess alone would teach a batch about one detector at a time.
 
+    Defaults: both ours.
+
     Args:
       attack: AdvGAN or MGAN.
       excess: `(variables, images [B, H, W, C]) -> [D, B]`, by how much the score of each of D detectors exceeds its threshold,

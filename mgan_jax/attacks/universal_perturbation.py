@@ -38,6 +38,8 @@ def universal_perturbation(
     gradient and never come back. Of several restarts the delta is kept that fools most of the images it was learned on, less
     `collateral_weight` times the share of the others that it misclassifies.
 
+    Defaults: epsilon is that of Madry et al. for MNIST; the others are ours.
+
     Args:
       apply_fn: the target.
       epsilon: radius of delta's ball, in units of pixels in [0, 1]; K of them learn K deltas, and results are [K, B, ...].

@@ -24,6 +24,8 @@ def variance_reduced_gradient(
     has the cross-entropy: its gradient does not vanish where the network is certain. With `targets` the mean of
     max_{i != t} z_i - z_t is descended.
 
+    Defaults: those of `pgd`; scale and num_samples are ours (the paper, on ImageNet: 15/255 and 20).
+
     Args:
       apply_fn: the network whose gradients are taken, a substitute where the images are to transfer.
       epsilon, num_steps, step_size, norm: as in `pgd`.
