@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import draws, engine
@@ -82,8 +83,9 @@ def made(mutate: Mutation, keys: Array, variables: Variables) -> Variables:
 
 
 def digests(mutants: Variables) -> tuple[str, ...]:
-    """One digest a mutant, of the bytes of all its leaves: equal content, equal digest."""
+    """One digest a mutant, of the bytes of all its leaves: equal content, equal digest; -0.0 is 0.0."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(mutants)]
+    leaves = [leaf + leaf.dtype.type(0) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf for leaf in leaves]
     result = []
     for i in range(len(leaves[0])):
         digest = hashlib.sha256()

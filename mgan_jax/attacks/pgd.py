@@ -21,6 +21,12 @@ def cross_entropy(key: Array, step: Array, variables: Variables, images: Array, 
     return optax.softmax_cross_entropy_with_integer_labels(logits, goal)
 
 
+def run_keys(key: Array) -> tuple[Array, Array]:
+    """The keys of a run's start and of its loss."""
+    start_key, loss_key = jax.random.split(key)
+    return start_key, loss_key
+
+
 def pgd(
     apply_fn: ApplyFn,
     epsilon: float | Sequence[float] = 0.3,
@@ -83,7 +89,7 @@ def pgd(
             return choose(better, (x, distance), (best, best_distance))
 
         def run(best, best_distance, run_key):
-            start_key, loss_key = jax.random.split(run_key)
+            start_key, loss_key = run_keys(run_key)
             start = draw(start_key, images, epsilon, norm) if random_start else images
 
             def total(x, i):

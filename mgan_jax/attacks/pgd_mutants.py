@@ -6,9 +6,25 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.entry import checked
-from mgan_jax.attacks.pgd import pgd
+from mgan_jax.attacks.mgan import drawn
+from mgan_jax.attacks.pgd import pgd, run_keys
 from mgan_jax.losses import disagreement, margin
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Mutation, Variables
+
+
+def drawn_in_batch(key: Array, num_steps: int, num_mutants: int, num_operators: int) -> tuple[Array, Array]:
+    """Which operators make the mutants of all steps of an attack on a batch, and with which keys.
+
+    Args:
+      key: the attack's.
+      num_steps, num_mutants: as in `pgd_mutants`.
+      num_operators: how many it has.
+
+    Returns:
+      (indices of operators [num_steps, num_mutants], keys [num_steps, num_mutants]).
+    """
+    _, loss_key = run_keys(key)
+    return jax.vmap(lambda step: drawn(loss_key, step, num_mutants, num_operators))(jnp.arange(num_steps))
 
 
 def pgd_mutants(
@@ -44,8 +60,7 @@ def pgd_mutants(
 
     def loss(key: Array, step: Array, variables: Variables, images: Array, logits: Array, goal: Array) -> Array:
         decisions = jax.lax.stop_gradient(logits.argmax(-1))
-        indices = (step * num_mutants + jnp.arange(num_mutants)) % len(operators)
-        keys = jax.random.split(jax.random.fold_in(key, step), num_mutants)
+        indices, keys = drawn(key, step, num_mutants, len(operators))
 
         def one(mutant):
             index, mutant_key = mutant

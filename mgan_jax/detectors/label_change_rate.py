@@ -1,5 +1,7 @@
 """Model mutation testing by label change rate (Wang et al. 2019, arXiv:1812.05793, definition 4)."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from mgan_jax import engine, population
@@ -12,6 +14,7 @@ def label_change_rate(
     num_mutants: int = 100,
     min_accuracy_ratio: float = 0.9,
     method: str = "auto",
+    exclude: Collection[str] = (),
 ) -> Detector:
     """LCR(x) = |{f' : f'(x) != f(x)}| / M: the share of mutants that label x otherwise than the network itself does.
 
@@ -21,6 +24,7 @@ def label_change_rate(
       num_mutants: M.
       min_accuracy_ratio: share of the network's accuracy a mutant must keep on the data given to `fit`.
       method: as in `engine.outputs`.
+      exclude: digests of mutants that it must not have, as in `population.qualified`.
 
     Returns:
       A `Detector`: `fit` draws the mutants, its state is their tree; `score` gives [B] in [0, 1], on the host,
@@ -31,11 +35,11 @@ def label_change_rate(
     """
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> Variables:
-        found = population.qualified(network, mutate, key, variables, images, labels, num_mutants, min_accuracy_ratio)
+        found = population.qualified(network, mutate, key, variables, images, labels, num_mutants, min_accuracy_ratio, exclude)
         if found.num_mutants == 0:
             raise ValueError(
-                f"none of {found.tried} mutants keeps {min_accuracy_ratio} of the network's accuracy; lower the mutation "
-                "rate or min_accuracy_ratio"
+                f"none of {found.tried} mutants both is new and keeps {min_accuracy_ratio} of the network's accuracy "
+                f"({found.qualified} keep it); lower the mutation rate or min_accuracy_ratio, or choose another operator"
             )
         return found.variables
 

@@ -1,5 +1,6 @@
 """Model mutation testing by sequential probability ratio test (Wang et al. 2019, arXiv:1812.05793, algorithm 3)."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -152,11 +153,12 @@ def sprt(
     beta: float = 0.05,
     delta_ratio: float = 0.1,
     method: str = "auto",
+    exclude: Collection[str] = (),
 ) -> Detector:
     """The sequential test as a detector: `score` is the log ratio at the decision; it runs on the host, not under `jax.jit`.
 
     Args:
-      network, mutate, num_mutants, min_accuracy_ratio, method: as in `label_change_rate`.
+      network, mutate, num_mutants, min_accuracy_ratio, method, exclude: as in `label_change_rate`.
       mu: factor of the threshold, see `threshold`.
       alpha, beta, delta_ratio: as in `sequential_test`.
 
@@ -164,7 +166,7 @@ def sprt(
       A `Detector`; the state is `{'mutants': tree, 'kappa': []}`. An image is called adversarial where the score is at
       least log((1 - beta) / alpha); `used` counts mutants up to the decision.
     """
-    sampler = label_change_rate(network, mutate, num_mutants, min_accuracy_ratio, method)
+    sampler = label_change_rate(network, mutate, num_mutants, min_accuracy_ratio, method, exclude)
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict:
         mutants = sampler.fit(key, variables, images, labels)

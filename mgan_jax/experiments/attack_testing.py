@@ -1,13 +1,13 @@
 """Mutation testing of the attacks of a comparison, each for itself, so that rows come and go without one another."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from mgan_jax import mutation, population, workdir
 from mgan_jax.experiments import reads, testing
 from mgan_jax.experiments.attacking import Attacked
-from mgan_jax.experiments.populations import Tested, draw, training_digests
+from mgan_jax.experiments.populations import Streams, Tested, draw
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Classifier, Split, Variables
 
@@ -20,8 +20,14 @@ def attack_rows(run: Run, classifier: Classifier, variables: Variables, test: Sp
 
 
 def tested_rows(
-    run: Run, classifier: Classifier, variables: Variables, test: Split, made: dict[str, Attacked], update: Callable[..., None]
-) -> list[dict]:
+    run: Run,
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    made: dict[str, Attacked],
+    update: Callable[..., None],
+    used: Streams,
+) -> tuple[list[dict], Streams]:
     """Rows of every attack under the evaluation mutants of each operator and protocol of the config.
 
     Mutants that MGAN is trained on are left out whether or not MGAN is among the rows: they are the same for every attack.
@@ -31,28 +37,32 @@ def tested_rows(
       test: the images, clean.
       made: {attack: what it made of them}.
       update: is told how many rows are done.
+      used: mutants that are used already.
+
+    Returns:
+      The rows; `used` with their mutants.
     """
     clean = testing.subject(classifier.apply, variables, test.images)
     protocols = [testing.Protocol(name, p.rate, p.min_accuracy_ratio) for name, p in run.config.protocols.items()]
-    trained, rows = partial(training_digests, run, variables), []
+    rows = []
     for protocol in protocols:
         for operator in run.config.testing.operators:
+            tested, used = draw(run, classifier, variables, operator, protocol, used)
 
             @cache
-            def population_of(operator: str = operator, protocol: testing.Protocol = protocol) -> tuple[Tested, Any]:
-                found = draw(run, classifier, variables, operator, protocol, trained)
-                return found, population.votes(classifier, found.found, clean.images, **run.how)
+            def clean_votes(tested: Tested = tested) -> Any:
+                return population.votes(classifier, tested.found, clean.images, **run.how)
 
             for name, one in made.items():
                 read = {**reads.of_rows(run, {(name, None), ("mgan", None)}, [protocol.name]), "operator": operator}
 
-                def make(one: Attacked = one, population_of: Callable = population_of) -> tuple[dict, dict]:
-                    return {}, {"row": tested_row(run, classifier, variables, test, clean, one, *population_of())}
+                def make(one: Attacked = one, tested: Tested = tested, votes: Callable = clean_votes) -> tuple[dict, dict]:
+                    return {}, {"row": tested_row(run, classifier, variables, test, clean, one, tested, votes())}
 
                 stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}_{name}", read, make)
                 rows.append({"attack": name, **stored.numbers["row"]})
                 update(len(rows))
-    return rows
+    return rows, used
 
 
 def tested_row(

@@ -8,7 +8,7 @@ import numpy as np
 
 from mgan_jax import devices, engine, metrics
 from mgan_jax.build import factory
-from mgan_jax.experiments import attack_testing, sanity, sweeps
+from mgan_jax.experiments import attack_testing, populations, sanity, sweeps
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images
@@ -205,15 +205,16 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         update(done, success=own[name]["success_rate"] or 0.0)
     alone = attack_testing.attack_rows(run, classifier, variables, test, made)
     alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}
+    swept, with_steps, with_kappas = sweeps.chosen(config, names)
     pairs = len(config.protocols) * len(config.testing.operators)
     update = run.start("mutation testing", pairs * len(names), "rows")
-    tested = attack_testing.tested_rows(run, classifier, variables, test, made, update)
+    used = populations.trained(run, variables) if pairs or with_kappas else populations.NOTHING_USED
+    tested, used = attack_testing.tested_rows(run, classifier, variables, test, made, update, used)
     rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
-    swept, with_steps, with_kappas = sweeps.chosen(config, names)
     curve = sweeps.epsilon_rows(run, swept, classifier, variables, test)
     curve = [{**row, "robust_accuracy": accuracy * row["withstand_rate"]} for row in curve]
     steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
-    confidence = sweeps.confidence_rows(run, classifier, variables, test) if with_kappas else []
+    confidence = sweeps.confidence_rows(run, classifier, variables, test, used) if with_kappas else []
     unswept = [name for name in names if name not in swept or not {0.0, 1.0} <= set(config.curve.epsilons)]
     gradient = (*sanity.SINGLE_STEP, *sanity.ITERATED)
     bounded = [name for name in unswept if own[name]["method"] in gradient and not own[name]["targeted"]]

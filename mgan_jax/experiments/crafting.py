@@ -46,6 +46,11 @@ def stage_name(name: str, trained_on: str | None) -> str:
     return name if trained_on in (None, "all") else f"{name}_{trained_on.replace(' ', '_')}"
 
 
+def undetected_name(weight: float) -> str:
+    """Name of the stage that trains MGAN with detectors in its loss, and of its row."""
+    return f"mgan_undetected_{weight:g}"
+
+
 def batched(craft: Callable, images: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """`craft(start, images, *others)` on batches of one shape, joined; the last batch is filled up and cut."""
     size, result = min(BATCH, len(images)), []

@@ -2,13 +2,9 @@
 
 from typing import Any
 
-import jax
-import numpy as np
-
 from mgan_jax import engine, population, workdir
-from mgan_jax.experiments import reads
+from mgan_jax.experiments import populations, reads
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, perturbed
-from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Split, Variables
@@ -16,30 +12,33 @@ from mgan_jax.types import Split, Variables
 NUM_IMAGES = 500
 
 
-def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, generators: dict) -> list[dict]:
+def epsilon_rows(
+    run: Run, classifier: Any, variables: Variables, test: Split, generators: dict, used: populations.Streams
+) -> tuple[list[dict], populations.Streams]:
     """Generators whose perturbation is scaled to shares of epsilon, under one population of mixed operators.
 
     Args:
       run, classifier, variables: the seed and the target.
       test: clean images; the first 500 are used.
       generators: {(attack, trained_on): (attack, state)}.
+      used: mutants that are used already.
 
     Returns:
-      Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants.
+      Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants; and `used`
+      with their mutants.
     """
+    rate = max(protocol.rate for protocol in run.config.protocols.values())
+    mutate = mixture([build_mutation(run.config, operator, rate) for operator in WEIGHT_OPERATORS])
+    how, number = {"rate": rate, "min_accuracy_ratio": 0.0}, run.config.testing.num_validation_mutants
+    found, used = populations.sampled(run, "epsilon", classifier, variables, mutate, how, number, used)
     read = reads.of_rows(run, generators, run.config.protocols, "epsilon_shares")
     workdir.claim(run.path, "epsilon", read, workdir.stage_path(run.path, "epsilon"))
     stored = workdir.load_stage(run.path, "epsilon")
     if stored is not None:
-        return stored.numbers["rows"]
+        return stored.numbers["rows"], used
     images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
-    rate = max(protocol.rate for protocol in run.config.protocols.values())
-    mutate = mixture([build_mutation(run.config, operator, rate) for operator in WEIGHT_OPERATORS])
-    key = stream_key(run.seed, "mutants", "epsilon")
-    sample = jax.jit(lambda key, v: population.sample(mutate, key, v, run.config.testing.num_validation_mutants))
-    mutants = sample(key, variables)
     decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
-    flips = lambda x, decisions: engine.votes(classifier, mutants, x, variables, **run.how) != decisions  # noqa: E731
+    flips = lambda x, decisions: population.votes(classifier, found, x, **run.how) != decisions  # noqa: E731
     clean = decide(images)
     normal = flips(images, clean)
     rows = []
@@ -48,16 +47,17 @@ def epsilon_rows(run: Run, classifier: Any, variables: Variables, test: Split, g
             adversarial = perturbed(attack, state, images, share)
             decisions = decide(adversarial)
             chosen = (clean == labels) & (decisions != labels)
+            measured = chosen.any() and found.num_mutants > 0
             rows.append({
                 "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
                 "trained_on": trained_on,
                 "epsilon": float(share * run.config.epsilon),
                 "misclassification": float((decisions != labels).mean()),
                 "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
-                "lcr": float(np.mean(flips(adversarial, decisions)[:, chosen])) if chosen.any() else None,
-                "normal_lcr": float(normal[:, chosen].mean()) if chosen.any() else None,
+                "lcr": float(flips(adversarial, decisions)[:, chosen].mean()) if measured else None,
+                "normal_lcr": float(normal[:, chosen].mean()) if measured else None,
                 "num_images": len(labels),
-                "num_mutants": run.config.testing.num_validation_mutants,
+                "num_mutants": found.num_mutants,
             })  # fmt: skip
     workdir.finish_stage(run.path, "epsilon", {}, {"rows": rows})
-    return rows
+    return rows, used

@@ -1,15 +1,18 @@
 """Detectors of an experiment: built as the config says, fitted once, their thresholds calibrated on clean validation images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgan_jax import population
 from mgan_jax.detectors.combined import clean_ranks, combined, rank, threshold
+from mgan_jax.experiments import populations
 from mgan_jax.experiments.attacking import build_attack
 from mgan_jax.experiments.defending import build_method, fitted
+from mgan_jax.experiments.populations import Streams
 from mgan_jax.experiments.stages import made_from, narrowed, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation, trainer
@@ -73,7 +76,13 @@ def column(name: str, sections_of: dict[str, Any]) -> tuple[str, bool]:
 
 
 def build_detector(
-    config: Any, settings: Any, name: str, classifier: Classifier, dataset: Dataset, train: Train | None = None
+    config: Any,
+    settings: Any,
+    name: str,
+    classifier: Classifier,
+    dataset: Dataset,
+    train: Train | None = None,
+    exclude: Collection[str] = (),
 ) -> Detector:
     """The detector of a section.
 
@@ -85,13 +94,15 @@ def build_detector(
       classifier: the target.
       dataset: whose shapes models take.
       train: runs its trainings; None: only to see whether it can be built.
+      exclude: digests of mutants that it must not evaluate.
 
     Raises:
       ValueError: as factories do, or an attack that there is not.
     """
     more = {}
     if "operator" in settings:
-        more |= {"mutate": build_mutation(config, settings.operator, settings.rate), "network": classifier}
+        mutate = build_mutation(config, settings.operator, settings.rate)
+        more |= {"mutate": mutate, "network": classifier, "exclude": exclude}
     unknown = [attack for attack in settings.get("learned_from", ()) if attack not in config.attacks]
     if unknown:
         raise ValueError(f"config.detectors.{name} learns from {unknown[0]!r}; choose from {', '.join(config.attacks)}")
@@ -170,8 +181,27 @@ def ready(
     return Fitted(detector, state, score, used, clean, threshold(clean), not on_host, seconds, own)
 
 
-def detectors(run: Run, names: list[str], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
-    """Every detector of the sections, fitted, and the joint rule of `config.joint`; those that are there are read."""
+def mutants_of(own: Run, state: Any, used: Streams) -> Streams:
+    """`used` with the mutants of a detector's state among the tested ones, which are checked to be none of them."""
+    found = population.digests(state.get("mutants", state))
+    populations.check_apart(own.path / "checkpoints" / "state", found, used.every)
+    return used._replace(tested=used.tested | set(found))
+
+
+def detectors(
+    run: Run, names: list[str], classifier: Classifier, variables: Variables, used: Streams
+) -> tuple[dict[str, Fitted], Streams]:
+    """Every detector of the sections, fitted, and the joint rule of `config.joint`; those that are there are read.
+
+    Args:
+      run: the seed.
+      names: of the detectors.
+      classifier, variables: the target.
+      used: mutants that are used already, which no detector evaluates.
+
+    Returns:
+      The detectors; `used` with their mutants.
+    """
     found = {}
     chosen = sections(run.config, names)
     update = run.start("detectors", len(chosen), "detectors")
@@ -180,15 +210,17 @@ def detectors(run: Run, names: list[str], classifier: Classifier, variables: Var
         given, on_host = clean_images(run, settings), settings.get("method", name) in ON_HOST
         origin = made_from(own, (), inputs_of(variables, given))
         train = trainer(own, "detector", settings.training, origin) if "training" in settings else None
-        detector = build_detector(narrowed(own, ()).config, settings, name, classifier, run.dataset, train)
+        detector = build_detector(narrowed(own, ()).config, settings, name, classifier, run.dataset, train, used.every)
         found[name] = ready(own, detector, variables, given, stream_key(run.seed, "detector", name), on_host)
+        if "operator" in settings:
+            used = mutants_of(own, found[name].state, used)
         if settings.get("threshold", None) is not None:
             found[name] = found[name]._replace(threshold=float(settings.threshold))
         update(len(found))
     members = {name: found[name] for name in run.config.joint if name in found}
     if members:
         found[JOINT] = joint(run, members)
-    return found
+    return found, used
 
 
 def as_one(run: Run, members: dict[str, Fitted]) -> tuple[Detector, dict[str, Any]]:

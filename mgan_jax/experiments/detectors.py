@@ -19,7 +19,7 @@ import numpy as np
 
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
-from mgan_jax.experiments import detecting, evading, sanity
+from mgan_jax.experiments import crafting, detecting, evading, populations, sanity
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
 from mgan_jax.experiments.data import correct_images
@@ -134,7 +134,7 @@ def attacks_made(
         made[name] = attacked(run, name, classifier, variables, test)
         update(len(made))
     for weight in config.undetected.weights if evading.differentiable_members(run, fitted) else ():
-        name = f"{evading.UNDETECTED}_{weight:g}"
+        name = crafting.undetected_name(weight)
         made[name] = evading.undetected_images(run, float(weight), fitted, classifier, variables, test)
         update(len(made))
     return made
@@ -212,8 +212,10 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     clean = engine.predictions(classifier.apply, variables, dataset.test.images)
     test = correct_images(dataset.test, clean, config.testing.num_images)
     names = chosen_rows(config, "detectors")
-    fitted = detecting.detectors(run, names, classifier, variables)
-    stands = evading.stand_ins(run, fitted, classifier, variables)
+    counting = any("operator" in settings for settings in detecting.sections(config, names).values())
+    used = populations.trained(run, variables) if counting else populations.NOTHING_USED
+    fitted, used = detecting.detectors(run, names, classifier, variables, used)
+    stands = evading.stand_ins(run, fitted, classifier, variables, used)
     made = attacks_made(run, fitted, classifier, variables, test)
     images = {"clean": test.images, **{name: one.images for name, one in made.items()}}
     scores = detecting.scores(run, fitted, variables, images, run.start("scores", len(fitted), "detectors"))

@@ -1,6 +1,6 @@
 """Attacks that know the detectors: on images, and a generator with detectors in its loss."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import jax
@@ -14,13 +14,12 @@ from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.experiments import crafting, detecting
 from mgan_jax.experiments.attacking import Attacked, in_batches, kept
 from mgan_jax.experiments.detecting import JOINT, Fitted
+from mgan_jax.experiments.populations import Streams
 from mgan_jax.experiments.stages import made_from, narrowed, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_mutation, train_generator
 from mgan_jax.losses import disagreement
 from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Split, Variables
-
-UNDETECTED = "mgan_undetected"
 
 
 def mutant_loss(apply_fn: ApplyFn, method: str = "auto") -> Callable[[Variables, Variables, Array], Array]:
@@ -38,11 +37,11 @@ def mutant_loss(apply_fn: ApplyFn, method: str = "auto") -> Callable[[Variables,
     return score
 
 
-def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables) -> Fitted:
+def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables, used: Collection[str]) -> Fitted:
     """What an attack follows in place of a detector that counts mutants' votes: L_mutate, of mutants of the attacker's own.
 
-    The attacker knows the operator, the rate and the filter, not the detector's mutants; these are judged on training images.
-    Calibrated as the detector is, on the same clean images.
+    The attacker knows the operator, the rate and the filter, not the detector's mutants: its own are none of those `used`, and
+    are judged on training images. Calibrated as the detector is, on the same clean images.
 
     Raises:
       ValueError: none of the attacker's mutants qualifies.
@@ -52,7 +51,7 @@ def stand_in(run: Run, name: str, classifier: Classifier, variables: Variables) 
     own = own._replace(sections=(*own.sections, "adaptive.num_mutants"))
     mutate = build_mutation(run.config, settings.operator, settings.rate)
     least = settings.get("arguments", {}).get("min_accuracy_ratio", 0.9)
-    detector = Detector(label_change_rate(classifier, mutate, number, least).fit, mutant_loss(classifier.apply))
+    detector = Detector(label_change_rate(classifier, mutate, number, least, exclude=used).fit, mutant_loss(classifier.apply))
     given = tuple(array[: testing.num_fit_images] for array in run.dataset.train)
     key = stream_key(run.seed, "attacker's mutants", name)
     return detecting.ready(own, detector, variables, given, key, on_host=False)
@@ -63,12 +62,27 @@ def differentiable_members(run: Run, fitted: dict[str, Fitted]) -> list[str]:
     return [name for name in run.config.joint if name in fitted and fitted[name].differentiable]
 
 
-def stand_ins(run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables) -> dict[str, Fitted]:
-    """Of every detector that counts votes and is attacked, by itself or in the joint rule, what attacks follow in its place."""
+def stand_ins(
+    run: Run, fitted: dict[str, Fitted], classifier: Classifier, variables: Variables, used: Streams
+) -> dict[str, Fitted]:
+    """Of every detector that counts votes and is attacked, by itself or in the joint rule, what attacks follow in its place.
+
+    Args:
+      run: the seed.
+      fitted: all detectors.
+      classifier, variables: the target.
+      used: mutants that are used already, the detectors' among them.
+    """
     attacked = [name for name in run.config.adaptive.detectors if name in fitted]
     members = {name for aimed in attacked for name in (fitted[JOINT].state if aimed == JOINT else (aimed,))}
     names = [name for name in fitted if name in members and not fitted[name].differentiable]
-    return {name: stand_in(run, name, classifier, variables) for name in names}
+    found = {}
+    for name in names:
+        found[name] = stand_in(run, name, classifier, variables, used.every)
+        used = detecting.mutants_of(
+            detecting.own_run(run, f"{name}_followed", run.config.detectors[name]), found[name].state, used
+        )
+    return found
 
 
 def followed(run: Run, name: str, fitted: dict[str, Fitted], stands: dict[str, Fitted]) -> Fitted:
@@ -166,7 +180,7 @@ def undetected_images(
 
     Those that count mutants' votes have no part in it: MGAN's own L_mutate is theirs.
     """
-    members, joint, name = differentiable_members(run, fitted), fitted[JOINT], f"{UNDETECTED}_{weight:g}"
+    members, joint, name = differentiable_members(run, fitted), fitted[JOINT], crafting.undetected_name(weight)
     sections = (*crafting.generator_sections("mgan", "mgan"), *sections_of(run, joint.state), "undetected.margin")
     own = narrowed(run, sections)
     of_each = ranks({member: fitted[member].detector for member in members})

@@ -18,8 +18,8 @@ def measure(
     test: Split,
     made: dict[tuple[str, str | None], np.ndarray],
     judged: bool = True,
-    trained: populations.Trained = populations.nothing,
-) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
+    used: populations.Streams = populations.NOTHING_USED,
+) -> tuple[list[dict], dict[str, dict[str, np.ndarray]], populations.Streams]:
     """All rows: one a (attack, operator, protocol), and one an attack for what needs no mutants.
 
     Args:
@@ -27,10 +27,10 @@ def measure(
       test: clean images and their labels.
       made: {(attack, trained_on): adversarial images}.
       judged: whether nearest neighbours among the training images are asked what they see.
-      trained: tells the mutants that attacks were trained on, which are not used.
+      used: mutants that are used already, which no row is about.
 
     Returns:
-      (rows, label change rates as `report.material.Material.lcr`).
+      (rows, label change rates as `report.material.Material.lcr`, `used` with the rows' mutants).
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -60,19 +60,20 @@ def measure(
     rates = {}
     for done, (operator, protocol) in enumerate(pairs, 1):
         read = {**reads.of_rows(run, made, [protocol.name]), "operator": operator}
-        make = partial(test_population, run, classifier, variables, test, clean, subjects, operator, protocol, trained)
+        tested, used = populations.draw(run, classifier, variables, operator, protocol, used)
+        make = partial(test_population, run, classifier, test, clean, subjects, tested)
         stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}", read, make)
         arguments = run.config.mutation.get(mutation.OPERATORS[operator], {})
         neurons = {name: arguments[name] for name in ("per_layer", "include_output") if name in arguments}
         rows += [{**attacks[tuple(row["key"])], **neurons, **row["row"]} for row in stored.numbers["rows"]]
         rates[f"{operator} {protocol.name} {protocol.rate:g}"] = stored.arrays
         update(done)
-    return rows, rates
+    return rows, rates, used
 
 
-def test_population(run, classifier, variables, test, clean, subjects, operator, protocol, trained):
+def test_population(run, classifier, test, clean, subjects, tested):
     """Rows and label change rates of all attacks under the mutants of one operator and protocol."""
-    tested = populations.draw(run, classifier, variables, operator, protocol, trained)
+    operator, protocol = tested.operator, tested.protocol
     clean_votes = population.votes(classifier, tested.found, clean.images, **run.how)
     facts = {
         "operator": operator,

@@ -1,17 +1,15 @@
 """The main job: target, AdvGAN, MGAN and controls, tested by model mutation testing, and the report."""
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mgan_jax import devices, engine, workdir
-from mgan_jax.experiments import crafting, sanity
+from mgan_jax.experiments import crafting, populations, sanity
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
-from mgan_jax.experiments.populations import training_digests
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
@@ -37,10 +35,10 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
     test = test_images(run.dataset, config.testing.num_images)
     made, generators, histories = crafting.all_attacks(run, classifier, variables, test.images, test.labels)
-    trained = partial(training_digests, run, variables)
-    rows, rates = measure(run, classifier, variables, test, made, trained=trained)
-    loosened = threat_rows(run, classifier, variables, test, made)
-    curves = epsilon_rows(run, classifier, variables, test, generators)
+    used = populations.trained(run, variables)
+    rows, rates, used = measure(run, classifier, variables, test, made, used=used)
+    loosened, used = threat_rows(run, classifier, variables, test, made, used)
+    curves, _ = epsilon_rows(run, classifier, variables, test, generators, used)
     earlier = workdir.load_stage(run.path, "clock")
     seconds = (earlier.numbers["seconds"] if earlier else 0.0) + time.monotonic() - began
     workdir.finish_stage(run.path, "clock", {}, {"seconds": seconds})

@@ -118,13 +118,13 @@ def run(config: Any, options: Options) -> dict:
             for name, protocol in config.protocols.items()
             for operator in config.testing.operators
         ]
-        update = one.start("mutation testing", len(pairs), "populations")
+        update, used = one.start("mutation testing", len(pairs), "populations"), populations.NOTHING_USED
         for done, (operator, protocol) in enumerate(pairs, 1):
+            tested, used = populations.draw(one, classifier, variables, operator, protocol, used)
             stage = f"testing_{operator}_{protocol.name}"
             read = {**one.reads(), **reads, "operator": operator, "protocol": protocol._asdict()}
             workdir.claim(path, stage, read, workdir.stage_path(path, stage))
             if workdir.load_stage(path, stage) is None:
-                tested = populations.draw(one, classifier, variables, operator, protocol)
                 normal = (population.votes(classifier, tested.found, test.images, **one.how) != clean)[:, correct]
                 flips = (population.votes(classifier, tested.found, images, **one.how) != decisions)[:, chosen]
                 row = {

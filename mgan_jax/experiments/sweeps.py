@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax import engine, population, workdir
 from mgan_jax.build import factory
+from mgan_jax.experiments import populations
 from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.stages import rows as stage_rows
@@ -164,11 +165,12 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
     return stage_rows(run, f"steps_{name}", make, inputs, sections)
 
 
-def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split) -> list[dict]:
+def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test: Split, used: populations.Streams) -> list[dict]:
     """Label change rate of an attack's images against the confidence kappa that it asks for.
 
     The mutants are qualified ones of mixed operators; the images a random part of the comparison's set. Images count whose
-    logit leads the true class's by kappa or more, which is what was asked for; a third class may be closer behind.
+    logit leads the true class's by kappa or more, which is what was asked for; a third class may be closer behind. Mutants
+    that are `used` already are left out.
 
     Returns:
       Rows with attack, kappa, success_rate of any margin and reached_rate, both of num_images; and over the num_adversarial
@@ -178,14 +180,11 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
     protocol = run.config.protocols.qualified
     some = np.random.default_rng(0).permutation(len(test.labels))[: sweep.num_images]
     images, labels = test.images[some], test.labels[some]
+    mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
+    number, how = testing.num_mutants, protocol.to_dict()
+    found, _ = populations.sampled(run, "confidence", classifier, variables, mutate, how, number, used)
 
     def make():
-        mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
-        key = stream_key(run.seed, "mutants", "confidence")
-        validation = tuple(array[: testing.num_validation_images] for array in run.dataset.validation)
-        found = population.qualified(
-            classifier, mutate, key, variables, *validation, testing.num_mutants, protocol.min_accuracy_ratio, **run.how
-        )
         if not found.num_mutants:
             return []
         decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731

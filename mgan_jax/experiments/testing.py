@@ -157,7 +157,7 @@ def beside_mgan(mgan: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np
 
 
 def kappa_of(votes: np.ndarray, decisions: np.ndarray, correct: np.ndarray) -> float | None:
-    """SPRT's threshold from [M, N] votes of validation mutants on correctly classified validation images."""
-    if len(votes) == 0:
+    """SPRT's threshold from [M, N] votes of validation mutants on two or more correctly classified validation images, or None."""
+    if len(votes) == 0 or correct.sum() < 2:
         return None
     return threshold((votes != decisions)[:, correct])

@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from mgan_jax import engine, metrics, population, workdir
 from mgan_jax.detectors.class_conditional import class_ranks
 from mgan_jax.detectors.soft_label_change_rate import divergence
-from mgan_jax.experiments import reads
+from mgan_jax.experiments import populations, reads
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
+from mgan_jax.experiments.data import validation_images
 from mgan_jax.experiments.measuring import measure
-from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.testing import RESAMPLES, auroc_of
 from mgan_jax.experiments.training import Run, build_mutation, train_target
 from mgan_jax.mutation.mixture import mixture
@@ -40,17 +40,19 @@ def varied(run: Run, name: str, folder: str = "threats", **changes: Any) -> Run:
     return run._replace(config=config, path=run.path / folder / name)
 
 
-def changed_rates(run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made) -> list[dict]:
+def changed_rates(
+    run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made, used: populations.Streams
+) -> tuple[list[dict], populations.Streams]:
     """Rows of unfiltered mutants of rates that the attacker did not train on, those of `config.threats.rates`."""
     found = []
     for rate in run.config.threats.rates:
         other = varied(run, f"rate {rate:g}", protocols={"unfiltered": {"rate": rate, "min_accuracy_ratio": 0.0}})
-        rows, _ = measure(other, classifier, variables, test, made, judged=False)
+        rows, _, used = measure(other, classifier, variables, test, made, False, populations.Streams(used.every))
         found += [{"threat": f"rate {rate:g}", **row} for row in rows if row.get("operator")]
-    return found
+    return found, used
 
 
-def changed_targets(run: Run, test: Split, made: Made) -> list[dict]:
+def changed_targets(run: Run, test: Split, made: Made, used: populations.Streams) -> tuple[list[dict], populations.Streams]:
     """Rows of the same images shown to other networks: of another seed, of another architecture.
 
     The detector defends a network that the attacker does not have: its decisions, its mutants. A row's misclassification is
@@ -60,9 +62,9 @@ def changed_targets(run: Run, test: Split, made: Made) -> list[dict]:
     for name, changes in run.config.threats.targets.items():
         other = varied(run, name, target={**run.config.target.to_dict(), **changes})._replace(seed=run.seed + 1)
         classifier, variables, _ = train_target(other)
-        rows, _ = measure(other, classifier, variables, test, made, judged=False)
+        rows, _, used = measure(other, classifier, variables, test, made, False, populations.Streams(used.every))
         found += [{"threat": f"target {name}", **row, "seed": run.seed} for row in rows if row.get("operator")]
-    return found
+    return found, used
 
 
 @partial(jax.jit, static_argnames="apply_fn")
@@ -83,19 +85,15 @@ def changes(classifier: Classifier, variables: Variables, mutants: Variables, im
     return {"label_change_rate": flips, "soft_label_change_rate": divergences}
 
 
-def adapting_detectors(run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made) -> list[dict]:
+def adapting_detectors(
+    run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made, found: population.Population
+) -> list[dict]:
     """Rows of detectors that answer to MGAN: mixed operators, softmaxes instead of labels, a threshold for each class.
 
-    One population mixes the weight and neuron operators under the qualified protocol. Each score is taken as it is, as its
-    rank among the clean validation images of the predicted class, and as that rank's distance from the middle.
+    The population `found` mixes the weight and neuron operators under the qualified protocol. Each score is taken as it is, as
+    its rank among the clean validation images of the predicted class, and as that rank's distance from the middle.
     """
-    testing, protocol = run.config.testing, run.config.protocols.qualified
-    images, labels = (array[: testing.num_validation_images] for array in run.dataset.validation)
-    mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
-    key = stream_key(run.seed, "mutants", "adapting")
-    found = population.qualified(
-        classifier, mutate, key, variables, images, labels, testing.num_mutants, protocol.min_accuracy_ratio, **run.how
-    )
+    protocol, (images, _) = run.config.protocols.qualified, validation_images(run)
     if not found.num_mutants:
         return []
     decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
@@ -131,18 +129,29 @@ def adapting_detectors(run: Run, classifier: Classifier, variables: Variables, t
     return rows
 
 
-def threat_rows(run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made) -> list[dict]:
+def threat_rows(
+    run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made, used: populations.Streams
+) -> tuple[list[dict], populations.Streams]:
     """Rows of everything `config.threats` names, each with its `threat`; none where the config has no threats.
 
     Args:
       run, classifier, variables: the seed and the target.
       test: clean images and their labels.
       made: {(attack, trained_on): adversarial images}; those of `config.threats.attacks` are tested.
+      used: mutants that are used already.
+
+    Returns:
+      The rows; `used` with their mutants.
     """
     if "threats" not in run.config:
-        return []
+        return [], used
     made = {key: images for key, images in made.items() if key[0] in run.config.threats.attacks and key[1] in (None, "all")}
-    make = lambda: ({}, {"rows": adapting_detectors(run, classifier, variables, test, made)})  # noqa: E731
+    protocol = run.config.protocols.qualified
+    mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
+    number = run.config.testing.num_mutants
+    found, used = populations.sampled(run, "adapting", classifier, variables, mutate, protocol.to_dict(), number, used)
+    make = lambda: ({}, {"rows": adapting_detectors(run, classifier, variables, test, made, found)})  # noqa: E731
     stored = workdir.stage(run.path, "adapting", reads.of_rows(run, made, ["qualified"]), make)
-    rows = changed_rates(run, classifier, variables, test, made)
-    return rows + changed_targets(run, test, made) + stored.numbers["rows"]
+    rates, used = changed_rates(run, classifier, variables, test, made, used)
+    targets, used = changed_targets(run, test, made, used)
+    return rates + targets + stored.numbers["rows"], used

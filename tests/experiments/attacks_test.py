@@ -15,6 +15,7 @@ from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.attacks import bound, check, check_row, chosen_rows, facts, tried, worst_cases
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options
+from mgan_jax.experiments.populations import NOTHING_USED
 from mgan_jax.experiments.sanity import violated
 from mgan_jax.experiments.training import Run
 from mgan_jax.models.mlp import mlp
@@ -148,7 +149,7 @@ def test_a_large_confidence_is_reached_where_the_network_allows_it(config, train
     test = Split(data.test.images[:20], data.test.labels[:20])
     # The same decisions at twice the logits: as they are, this little network has hardly a lead of 40 to give.
     doubled = {**variables["params"], "output": {name: 2 * leaf for name, leaf in variables["params"]["output"].items()}}
-    twenty, forty = sweeps.confidence_rows(run, classifier, {**variables, "params": doubled}, test)
+    twenty, forty = sweeps.confidence_rows(run, classifier, {**variables, "params": doubled}, test, NOTHING_USED)
     assert twenty["success_rate"] == forty["success_rate"] == twenty["reached_rate"] == 1 and forty["reached_rate"] >= 0.9
     assert twenty["margin"] < 20 and twenty["l2"] < forty["l2"], "a third class may be closer behind than the true one"
 

@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgan_jax.experiments.crafting import training_operators
+from mgan_jax.experiments.populations import NOTHING_USED
 from mgan_jax.experiments.threats import changes, threat_rows
 from mgan_jax.experiments.training import Run
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
@@ -44,10 +45,11 @@ def rows(trained, tmp_path_factory):
     test = Split(*(array[:40] for array in data.test))
     noise = np.random.default_rng(0).random(test.images.shape, np.float32)
     made = {("noise", None): noise, ("noise", "without GF"): noise, ("other", None): noise}
-    first = threat_rows(run, classifier, variables, test, made)
-    assert threat_rows(run, classifier, variables, test, made) == first, "finished stages are read, not run again"
+    first, used = threat_rows(run, classifier, variables, test, made, NOTHING_USED)
+    again = threat_rows(run, classifier, variables, test, made, NOTHING_USED)
+    assert again == (first, used), "finished stages are read, not run again"
     without = run._replace(config=ConfigDict({key: value for key, value in CONFIG.items() if key != "threats"}))
-    assert threat_rows(without, classifier, variables, test, made) == []
+    assert threat_rows(without, classifier, variables, test, made, used) == ([], used)
     return first
 
 
