@@ -52,7 +52,8 @@ def build_model(settings: Any, dataset: Dataset, epsilon: float | None = None) -
 
 def inner_attack(name: str, arguments: dict[str, Any], apply_fn: ApplyFn, **more: Any) -> Attack:
     """An attack on another network than the target, as `build`; what an attack that needs one is given."""
-    return build("attacks", name, apply_fn=apply_fn, **arguments, **more)
+    built = build("attacks", name, apply_fn=apply_fn, **arguments, **more)
+    return crafting.that_learns_nothing(built, f"an attack inside another is {name}")
 
 
 def plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgan_jax import engine
 from mgan_jax.build import build
@@ -14,7 +15,7 @@ from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run, build_generative_attack, build_mutation, build_target, train_generator
 from mgan_jax.losses import margin
 from mgan_jax.training import gan, loop
-from mgan_jax.types import Array, Attack, Classifier, Dataset, GenerativeAttack, Variables
+from mgan_jax.types import Array, Attack, Classifier, Dataset, GenerativeAttack, LearnedAttack, Variables
 
 WEIGHT_OPERATORS = ("GF", "WS", "NEB", "NAI", "NS")
 BATCH = 500
@@ -90,6 +91,22 @@ def check_operator(config: Any, classifier: Classifier, operator: str, rate: flo
         raise ValueError(message) from None
 
 
+def check_threats(config: Any, dataset: Dataset) -> None:
+    """What `config.threats` names, where there is one.
+
+    Raises:
+      ValueError: an attack or protocol that there is not, or a mistake in a network.
+    """
+    threats = config.get("threats", {})
+    for name in threats.get("attacks", ()):
+        if name not in config.attacks:
+            raise ValueError(f"config.threats.attacks names {name!r}; choose from {', '.join(config.attacks)}")
+    if threats and "qualified" not in config.protocols:
+        raise ValueError("config.threats takes the protocol 'qualified'; name it in config.protocols")
+    for changes in threats.get("targets", {}).values():
+        build_target(ConfigDict({**config.target.to_dict(), **changes.to_dict()}), dataset)
+
+
 def check(config: Any, dataset: Dataset) -> None:
     """Builds everything a config names and runs nothing, so that a mistake is found before a folder is touched.
 
@@ -110,6 +127,11 @@ def check(config: Any, dataset: Dataset) -> None:
     if not 0 < config.epsilon <= 1 or not all(0 <= share <= 1 for share in testing.get("epsilon_shares", ())):
         raise ValueError(f"epsilon is {config.epsilon}; choose it above 0 and up to 1, and testing.epsilon_shares from 0 to 1")
     test_images(dataset, testing.num_images)
+    if "advgan_margin" in config.attacks and not {"mgan", "advgan"} <= set(config.attacks):
+        raise ValueError(
+            "advgan_margin is advgan with the margin of mgan; name both among the attacks too, or skip advgan_margin"
+        )
+    check_threats(config, dataset)
     trainings = [config.target]
     for name, settings in config.attacks.items():
         if name in ("advgan", "mgan"):
@@ -131,8 +153,6 @@ def check(config: Any, dataset: Dataset) -> None:
         loop.num_steps(settings.epochs, len(dataset.train.labels), settings.batch_size, settings.chunk_size)
         loop.batch_indices(0, len(dataset.train.labels), settings.batch_size, range(1))
         gan.optimizer(settings.learning_rate, 1)
-    if "advgan_margin" in config.attacks and not {"mgan", "advgan"} <= set(config.attacks):
-        raise ValueError("the attack advgan_margin takes its margin from mgan; name mgan and advgan among the attacks too")
 
 
 def generator_sections(method: str, section: str) -> tuple[str, ...]:
@@ -171,6 +191,19 @@ def mean_margin(run: Run, attack: GenerativeAttack, classifier: Classifier, vari
     return stage(run, "mean_margin", make, inputs, generator_sections("mgan", "mgan")).numbers["mean_margin"]
 
 
+def that_learns_nothing(attack: Attack | LearnedAttack, where: str) -> Attack:
+    """The attack, which `where` names, and which is run as it is built.
+
+    Raises:
+      ValueError: it learns on images before it attacks others.
+    """
+    if isinstance(attack, LearnedAttack):
+        raise ValueError(
+            f"{where}, which learns on images before it attacks others; name it in configs/attacks.py, or choose another"
+        )
+    return attack
+
+
 def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
     """An attack that learns nothing, as `config.attacks[name]` says; `pgd_mutants` gets MGAN's training operators."""
     arguments = dict(config.attacks[name].get("arguments", {}))
@@ -182,7 +215,8 @@ def iterative(config: Any, classifier: Classifier, name: str) -> Attack:
             for protocol in config.protocols.values()
             for operator in WEIGHT_OPERATORS
         ]
-    return build("attacks", name, apply_fn=classifier.apply, epsilon=config.epsilon, **arguments)
+    built = build("attacks", name, apply_fn=classifier.apply, epsilon=config.epsilon, **arguments)
+    return that_learns_nothing(built, f"config.attacks names {name}")
 
 
 def image_stage(run: Run, name: str, make: Callable[..., np.ndarray], inputs: dict, sections: Sequence[str]) -> np.ndarray:

@@ -147,8 +147,7 @@ def build_defense(
     more = generating.facts(config, settings, classifier, dataset, run)
     rows = [build_attack(teacher(config, row), row, classifier, dataset) for row in settings.get("learned_from", ())]
     for row, attack in zip(settings.get("learned_from", ()), rows, strict=True):
-        if not callable(attack):
-            raise ValueError(f"config.defenses.{name}.learned_from names {row}, which learns itself; choose attacks that do not")
+        crafting.that_learns_nothing(attack, f"config.defenses.{name}.learned_from names {row}")
     if rows:
         more["attack"] = rows[0] if len(rows) == 1 else tuple(rows)
     if "opponent" in settings:

@@ -11,6 +11,7 @@ from mgan_jax import population
 from mgan_jax.detectors.combined import clean_ranks, combined, rank, threshold
 from mgan_jax.experiments import populations
 from mgan_jax.experiments.attacking import build_attack
+from mgan_jax.experiments.crafting import that_learns_nothing
 from mgan_jax.experiments.defending import build_method, fitted
 from mgan_jax.experiments.populations import Streams
 from mgan_jax.experiments.stages import made_from, narrowed, stage
@@ -107,7 +108,9 @@ def build_detector(
     if unknown:
         raise ValueError(f"config.detectors.{name} learns from {unknown[0]!r}; choose from {', '.join(config.attacks)}")
     if "learned_from" in settings:
-        more["attacks"] = [build_attack(config.attacks[row], row, classifier, dataset) for row in settings.learned_from]
+        rows = {row: build_attack(config.attacks[row], row, classifier, dataset) for row in settings.learned_from}
+        where = f"config.detectors.{name}.learned_from names"
+        more["attacks"] = [that_learns_nothing(attack, f"{where} {row}") for row, attack in rows.items()]
     return build_method("detectors", settings, name, classifier, dataset, train, **more)[0]
 
 

@@ -73,7 +73,7 @@ def provenance(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def without_skipped(config: Any) -> Any:
-    """A copy of the config that has no attacks which `config.skip` names, and no pictures of them.
+    """A copy of the config that has no attacks which `config.skip` names, no pictures of them and no threats to them.
 
     Raises:
       ValueError: it names one that there is not.
@@ -88,4 +88,7 @@ def without_skipped(config: Any) -> Any:
     if "pictures" in config.get("testing", {}):
         left = tuple(name for name in config.testing.pictures if name not in skipped)
         config.testing = ConfigDict({**config.testing.to_dict(), "pictures": left})
+    if "threats" in config:
+        left = tuple(name for name in config.threats.attacks if name not in skipped)
+        config.threats = ConfigDict({**config.threats.to_dict(), "attacks": left})
     return config

@@ -157,6 +157,9 @@ def build_mutation(config: Any, operator: str, rate: float) -> Mutation:
     """The operator with this abbreviation; `config.mutation` may hold further arguments by its full name."""
     if operator not in mutation.OPERATORS:
         raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(mutation.OPERATORS)}")
+    unknown = [name for name in config.mutation if name not in mutation.OPERATORS.values()]
+    if unknown:
+        raise ValueError(f"config.mutation has {unknown[0]!r}; choose from {', '.join(mutation.OPERATORS.values())}")
     name = mutation.OPERATORS[operator]
     return build("mutation", name, rate=rate, **config.mutation.get(name, {}))
 
