@@ -63,19 +63,24 @@ def split_dataset(
     )
 
 
-def class_balanced(labels: np.ndarray, num_images: int, seed: int) -> np.ndarray:
+def class_balanced(labels: np.ndarray, num_images: int, seed: int, num_classes: int) -> np.ndarray:
     """Sorted indices [num_images] with as many examples of each class, give or take one.
+
+    Args:
+      labels: [N].
+      num_images: in all.
+      seed: of the choice.
+      num_classes: the classes there are, whether or not an example of each is left.
 
     Raises:
       ValueError: a class has too few examples, or num_images < 1.
     """
-    classes = np.unique(labels)
     if num_images < 1:
         raise ValueError(f"num_images is {num_images}; choose at least 1")
     rng = np.random.default_rng(seed)
     chosen = []
-    for i, label in enumerate(classes):
-        wanted = num_images // len(classes) + (i < num_images % len(classes))
+    for label in range(num_classes):
+        wanted = num_images // num_classes + (label < num_images % num_classes)
         rows = np.flatnonzero(labels == label)
         if wanted > len(rows):
             raise ValueError(

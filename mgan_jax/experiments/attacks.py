@@ -195,7 +195,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     classifier, variables, _ = train_target(run)
     decisions = engine.predictions(classifier.apply, variables, dataset.test.images)
     accuracy = float((decisions == dataset.test.labels).mean())
-    test = correct_images(dataset.test, decisions, config.testing.num_images)
+    test = correct_images(dataset.test, decisions, config.testing.num_images, dataset.num_classes)
     names = chosen_rows(config)
     update = run.start("attacks", len(names), "attacks")
     made, own = {}, {}

@@ -49,7 +49,7 @@ def test_images(dataset: Dataset, num_images: int | None) -> Split:
     """All test images, or so many class-balanced ones, the same for every seed of a run."""
     if num_images is None or num_images >= len(dataset.test.labels):
         return dataset.test
-    rows = class_balanced(dataset.test.labels, num_images, seed=0)
+    rows = class_balanced(dataset.test.labels, num_images, 0, dataset.num_classes)
     return Split(np.asarray(dataset.test.images[rows]), np.asarray(dataset.test.labels[rows]))
 
 
@@ -58,17 +58,23 @@ def validation_images(run: Run) -> Split:
     return Split(*(array[: run.config.testing.num_validation_images] for array in run.dataset.validation))
 
 
-def correct_images(split: Split, decisions: np.ndarray, num_images: int) -> Split:
+def correct_images(split: Split, decisions: np.ndarray, num_images: int, num_classes: int) -> Split:
     """So many class-balanced images that the target classifies correctly: the one set on which attacks are compared.
 
     Args:
       split: test images.
       decisions: [N] the target's labels on them.
       num_images: in all; the same ones for the same target.
+      num_classes: the classes there are, of each of which there are as many.
 
     Raises:
       ValueError: a class has too few.
     """
     correct = np.flatnonzero(decisions == split.labels)
-    rows = correct[class_balanced(split.labels[correct], num_images, seed=0)]
+    try:
+        rows = correct[class_balanced(split.labels[correct], num_images, 0, num_classes)]
+    except ValueError as error:
+        raise ValueError(
+            f"of {len(correct)} test images that the target classifies correctly: {error}, or another target"
+        ) from None
     return Split(np.asarray(split.images[rows]), np.asarray(split.labels[rows]))

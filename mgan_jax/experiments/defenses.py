@@ -74,7 +74,7 @@ def check(config: Any, dataset: Dataset) -> None:
         if min(numbers) < 1:
             raise ValueError(f"the numbers of images of the defense {name} are {numbers}; choose at least 1")
         for count in numbers:
-            subset(test_images(dataset, config.testing.num_images), count)
+            subset(test_images(dataset, config.testing.num_images), count, dataset.num_classes)
     test_images(dataset, config.testing.num_images)
 
 
@@ -95,9 +95,9 @@ def with_bases(config: Any, names: list[str]) -> list[str]:
     return [NONE, *(name for name in config.defenses if name in wanted)]
 
 
-def subset(split: Split, count: int) -> np.ndarray:
+def subset(split: Split, count: int, num_classes: int) -> np.ndarray:
     """Places of `count` class-balanced images; fewer are among more."""
-    return np.arange(len(split.labels)) if count >= len(split.labels) else class_balanced(split.labels, count, seed=0)
+    return np.arange(len(split.labels)) if count >= len(split.labels) else class_balanced(split.labels, count, 0, num_classes)
 
 
 def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: Attacked, test: Split, correct: np.ndarray,
@@ -153,7 +153,7 @@ def defense_rows(
     In the last also `kept`, {(attack, aware): [N] bool}, and `images`, all that were made against it.
     """
     config = run.config
-    wide, narrow = (subset(test, count) for count in num_images(config, name, run.dataset))
+    wide, narrow = (subset(test, count, run.dataset.num_classes) for count in num_images(config, name, run.dataset))
     size = config.defenses.get(name, {}).get("batch_size", config.testing.batch_size)
     correct, rows, kept, own_images = np.zeros(len(test.labels), bool), [], {}, []
     correct[wide] = decisions(one, test.images[wide], size, "clean") == test.labels[wide]

@@ -210,7 +210,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     began, config, dataset = time.monotonic(), run.config, run.dataset
     classifier, variables, _ = train_target(run)
     clean = engine.predictions(classifier.apply, variables, dataset.test.images)
-    test = correct_images(dataset.test, clean, config.testing.num_images)
+    test = correct_images(dataset.test, clean, config.testing.num_images, dataset.num_classes)
     names = chosen_rows(config, "detectors")
     counting = any("operator" in settings for settings in detecting.sections(config, names).values())
     used = populations.trained(run, variables) if counting else populations.NOTHING_USED

@@ -38,7 +38,7 @@ def check(config: Any, dataset: Dataset) -> None:
             raise ValueError(
                 f"config.shown.{name} is {count}; choose it from 1 to {config.testing.num_images}, the images there are"
             )
-    correct_images(dataset.test, dataset.test.labels, config.testing.num_images)
+    correct_images(dataset.test, dataset.test.labels, config.testing.num_images, dataset.num_classes)
     for classifier in networks.values():
         for name in config.attacks:
             check_attack(config, name, classifier, dataset)
@@ -59,7 +59,7 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
     """
     (own, classifier, variables), (attack,) = network, run.config.attacks
     decisions = engine.predictions(classifier.apply, variables, run.dataset.test.images)
-    test = correct_images(run.dataset.test, decisions, run.config.testing.num_images)
+    test = correct_images(run.dataset.test, decisions, run.config.testing.num_images, run.dataset.num_classes)
     made = attacked(own, attack, classifier, variables, test)
     subject = picturing.Subject(own, classifier, variables, attack, test, made)
     layers = picturing.activation_stage(subject)

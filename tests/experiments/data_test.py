@@ -1,0 +1,27 @@
+"""Which images an experiment takes."""
+
+import numpy as np
+import pytest
+
+from mgan_jax.experiments import data
+from mgan_jax.experiments.data import correct_images
+from mgan_jax.experiments.defenses import subset
+from mgan_jax.types import Dataset, Split
+
+
+def test_a_class_of_which_nothing_is_left_is_missed_by_all_that_take_as_many_of_each():
+    """A target that never answers 9, or a test set without it: no comparison of the other nine goes unnoticed."""
+    labels = np.tile(np.arange(10), 20).astype(np.int32)
+    split, decisions = Split(np.zeros((200, 2, 2, 1), np.float32), labels), np.where(labels == 9, 4, labels)
+    nine = Split(split.images[labels < 9], labels[labels < 9])
+    takers = [
+        ("of 180 test images that the target classifies correctly: ", lambda: correct_images(split, decisions, 50, 10)),
+        ("^50 class-balanced images ", lambda: data.test_images(
+            Dataset(split, split, nine, 10, (2, 2, 1), tuple("0123456789")), 50
+        ),
+        ("^50 class-balanced images ", lambda: subset(nine, 50, 10)),
+    ]
+    for said, take in takers:
+        with pytest.raises(ValueError, match=f"{said}.*need 5 of class 9, and there are 0; choose fewer"):
+            take()
+    assert len(correct_images(split, decisions, 8, 10).labels) == 8, "of nine classes and more one each would be needed"
