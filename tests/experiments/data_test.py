@@ -14,11 +14,10 @@ def test_a_class_of_which_nothing_is_left_is_missed_by_all_that_take_as_many_of_
     labels = np.tile(np.arange(10), 20).astype(np.int32)
     split, decisions = Split(np.zeros((200, 2, 2, 1), np.float32), labels), np.where(labels == 9, 4, labels)
     nine = Split(split.images[labels < 9], labels[labels < 9])
+    without = Dataset(split, split, nine, 10, (2, 2, 1), tuple("0123456789"))
     takers = [
         ("of 180 test images that the target classifies correctly: ", lambda: correct_images(split, decisions, 50, 10)),
-        ("^50 class-balanced images ", lambda: data.test_images(
-            Dataset(split, split, nine, 10, (2, 2, 1), tuple("0123456789")), 50
-        ),
+        ("^50 class-balanced images ", lambda: data.test_images(without, 50)),
         ("^50 class-balanced images ", lambda: subset(nine, 50, 10)),
     ]
     for said, take in takers:
