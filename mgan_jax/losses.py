@@ -32,15 +32,29 @@ def runners_up(logits: Array, labels: Array, count: int) -> Array:
     return jnp.argsort(jnp.where(own, -jnp.inf, logits), axis=-1, descending=True)[:, : min(count, logits.shape[-1] - 1)]
 
 
+def rounding(logits: Array) -> Array:
+    """By how much two programs that compute the same logits [B, num_classes] may differ, a share of the largest, [B].
+
+    The share is 80 units in the last place of the sums, which are in float32 at least (1e-5 there), and 4 of the logits' own.
+    """
+    own, sums = (jnp.finfo(dtype).eps for dtype in (logits.dtype, jnp.promote_types(logits.dtype, jnp.float32)))
+    return float(4 * own + 80 * sums) * jnp.abs(logits).max(-1)
+
+
 def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -> Array:
     """By how much an image is still of class y, or with targets not yet of class t; [B], negative where it fools.
+
+    An image fools only if it leads by more than `rounding`: a smaller lead, which another batch size or another processor may
+    take back, is 0. Gradients are those of the margin everywhere.
 
     Args:
       logits: [B, num_classes].
       labels: [B] classes to leave.
       targets: [B] classes to reach, of a targeted attack.
     """
-    return margin(logits, labels) if targets is None else -margin(logits, targets)
+    value = margin(logits, labels) if targets is None else -margin(logits, targets)
+    undecided = (value < 0) & (value > -rounding(logits))
+    return jnp.where(undecided, value - jax.lax.stop_gradient(value), value)
 
 
 def untargeted_hinge(logits: Array, labels: Array, kappa: Array | float = 0.0) -> Array:

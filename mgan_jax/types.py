@@ -72,7 +72,8 @@ class AttackResult(NamedTuple):
 
     Attributes:
       adversarial: [B, H, W, C] in [0, 1]; where the attack failed, its best iterate.
-      success: [B] bool: the clean image is classified correctly, and the returned one is not (targeted: gets the target).
+      success: [B] bool: the clean image is classified correctly, and the returned one is not (targeted: gets the target), by a
+        lead beyond what rounding decides (`losses.margin_to_fool`).
       success_rounded: [B] bool: the same of the returned images rounded to 8 bits, as they are saved.
       clean_correct: [B] bool: the target classifies the clean image correctly.
       logits: [B, num_classes] of the returned images.

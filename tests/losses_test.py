@@ -16,6 +16,20 @@ def test_margin_and_hinges_by_hand_with_all_negative_logits():
     np.testing.assert_allclose(losses.targeted_hinge(LOGITS, jnp.array([1, 1]), 10.0), (2.0 - 1.0) / 2)
 
 
+def test_a_lead_within_rounding_does_not_fool_and_has_the_margins_gradient():
+    logits = jnp.asarray([[9.0, 9.0 + 5e-5], [9.0, 9.0 + 5e-4], [9.0, 9.0], [-1e4, -1e4 + 0.05], [jnp.inf, jnp.inf]])
+    labels = jnp.zeros(5, jnp.int32)
+    np.testing.assert_allclose(losses.margin_to_fool(logits, labels)[:4], [0.0, -5e-4, 0.0, 0.0], rtol=1e-2)
+    assert not losses.margin_to_fool(logits, labels)[4] < 0
+    np.testing.assert_array_equal(losses.margin_to_fool(logits, labels, 1 - labels), losses.margin_to_fool(logits, labels))
+    slopes = jax.grad(lambda z: losses.margin_to_fool(z, labels[:4]).sum())(logits[:4])
+    np.testing.assert_array_equal(slopes, [[1, -1]] * 4)
+    # Two units in the last place of bfloat16 decide nothing, however exact the sums before them were.
+    for dtype, lead in ((jnp.bfloat16, 0.125), (jnp.float16, 0.015625)):
+        assert losses.margin_to_fool(jnp.asarray([[8.0, 8.0 + lead]], dtype), labels[:1]) == 0
+        assert losses.margin_to_fool(jnp.asarray([[8.0, 8.0 + 8 * lead]], dtype), labels[:1]) == -8 * lead
+
+
 def test_runners_up_are_the_likeliest_besides_the_label():
     np.testing.assert_array_equal(losses.runners_up(LOGITS, LABELS, 9), [[1, 2], [1, 2]])
     np.testing.assert_array_equal(losses.runners_up(LOGITS, jnp.array([1, 2]), 1), [[0], [1]])

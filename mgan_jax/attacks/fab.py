@@ -10,11 +10,10 @@ from mgan_jax.attacks.ball import check_ball, direction, swept
 from mgan_jax.attacks.deepfool import nearest_boundary
 from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, choose
-from mgan_jax.losses import margin_to_fool, runners_up
+from mgan_jax.losses import margin_to_fool, rounding, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
 SEARCH_STEPS = 3
-ROUNDING = 1e-5  # a margin of this share of the logits does not depend on how a batch is computed
 AXES = (1, 2, 3)
 LARGEST_OFFSET = 1e30
 
@@ -111,8 +110,10 @@ def fab(
     original's place in the search.
 
     s is a class of its own in every run, from the likeliest besides y on (FAB-T, the form that is part of AutoAttack), or of all
-    classes that with the smallest |f_s - f_y| / ||w_s||_q, w_s the gradient of f_s - f_y. With `targets`, the boundary is that
-    of the target class and of the likeliest class besides it.
+    classes that with the smallest |f_s - f_y| / ||w_s||_q, w_s the gradient of f_s - f_y. pi is where f_s leads by twice what
+    rounding may take back, so that iterates do not end on the boundary itself.
+
+    With `targets`, the boundary is that of the target class and of the likeliest class besides it.
 
     Defaults: the paper's; steps, restarts and classes as in AutoAttack's standard version.
 
@@ -165,7 +166,7 @@ def fab_within(
         margin_of = lambda x: margin_to_fool(apply(x), labels, targets)  # noqa: E731
         logits = apply(images)
         clean_margin = margin_to_fool(logits, labels, targets)
-        rounding = ROUNDING * jnp.abs(logits).max(-1)
+        beyond = 2 * rounding(logits)
         if targets is None:
             candidates = runners_up(logits, labels, num_target_classes or logits.shape[-1])
         else:
@@ -198,10 +199,10 @@ def fab_within(
             def one(_, carry):
                 low, low_margin, high, high_margin = carry
                 drop = low_margin - high_margin
-                share = jnp.maximum(-2 * rounding - high_margin, 0.0) / jnp.where(drop > 0, drop, 1.0)
+                share = jnp.maximum(-beyond - high_margin, 0.0) / jnp.where(drop > 0, drop, 1.0)
                 x = high + spread(share) * (low - high)
                 margin = margin_of(x)
-                fools = margin < -rounding
+                fools = margin < 0
                 return *choose(fools, (low, low_margin), (x, margin)), *choose(fools, (x, margin), (high, high_margin))
 
             ends = images, clean_margin, found.nearest, found.margin
@@ -214,6 +215,7 @@ def fab_within(
             def one(_, carry):
                 x, found = carry
                 _, value, w = nearest_boundary(apply, x, aims, labels, targets, norm)
+                value = value - beyond
                 original_value = value + (w * (images - x)).sum(AXES)
                 both = jnp.concatenate([x, images]), jnp.concatenate([w, w]), jnp.concatenate([value, original_value])
                 change, original_change = jnp.split(to_hyperplane(*both, norm), 2)

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
 
 
@@ -49,7 +50,7 @@ def attack_result(
     targets: Array | None = None,
     used: Array | int = 0,
 ) -> AttackResult:
-    """Recomputes success and distances from the returned images.
+    """Recomputes success and distances from the returned images. Success needs a lead beyond rounding (`margin_to_fool`).
 
     Args:
       apply_fn, variables: the target.
@@ -64,9 +65,8 @@ def attack_result(
     clean_correct = (clean_logits.argmax(-1) == labels) & finite_rows(clean_logits)
 
     def fools(logits: Array) -> Array:
-        decisions = logits.argmax(-1)
-        fooled = decisions != labels if targets is None else (decisions == targets) & (labels != targets)
-        return fooled & clean_correct & finite_rows(logits)
+        fooled = (margin_to_fool(logits, labels, targets) < 0) & clean_correct & finite_rows(logits)
+        return fooled if targets is None else fooled & (labels != targets)
 
     ended_finite = finite_rows(adversarial)
     adversarial = choose(ended_finite, adversarial, images)

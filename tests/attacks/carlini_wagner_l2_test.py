@@ -129,7 +129,8 @@ def test_logits_far_below_zero_are_no_obstacle(model):
     shifted = lambda variables, images: apply_fn(variables, images) - 64  # noqa: E731
     plain, below = (jax.jit(carlini_wagner_l2(f, num_steps=100))(jax.random.key(0), *rest) for f in (apply_fn, shifted))
     assert below.success.all()
-    np.testing.assert_allclose(below.l2, plain.l2, rtol=1e-2)
+    # The lead must exceed what float32 rounds at -64, 6e-4, on slopes of 1.7 and more.
+    np.testing.assert_allclose(below.l2, plain.l2, rtol=1e-2, atol=4e-4)
 
 
 def test_more_searches_and_confidence_cost_what_they_promise(trained):

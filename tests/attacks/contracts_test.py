@@ -38,6 +38,7 @@ from mgan_jax.attacks.substitute_model import substitute_model
 from mgan_jax.attacks.undetected import undetected
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
+from mgan_jax.losses import margin_to_fool
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.decoder import decoder
 from mgan_jax.models.discriminator import discriminator
@@ -192,9 +193,8 @@ def check(result, classifier, variables, images, labels, targets=None):
         ("success", result.adversarial),
         ("success_rounded", np.round(np.asarray(result.adversarial) * 255) / np.float32(255)),
     ):
-        decisions = classifier.apply(variables, shown).argmax(-1)
-        fooled = decisions != labels if targets is None else (decisions == targets) & (targets != labels)
-        np.testing.assert_array_equal(getattr(result, field), fooled & clean)
+        fooled = (margin_to_fool(classifier.apply(variables, shown), labels, targets) < 0) & clean
+        np.testing.assert_array_equal(getattr(result, field), fooled if targets is None else fooled & (targets != labels))
     np.testing.assert_array_equal(result.clean_correct, clean)
     np.testing.assert_array_equal(result.l0, (change > 0).any(-1).reshape(len(change), -1).sum(1))
     np.testing.assert_allclose(result.l1, flat.sum(1), rtol=1e-5, atol=1e-6)
