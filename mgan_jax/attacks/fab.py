@@ -16,6 +16,9 @@ from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 SEARCH_STEPS = 3
 AXES = (1, 2, 3)
 LARGEST_OFFSET = 1e30
+# Of runs with `targets`.
+PATIENCE = 3
+OVERSHOOT = 0.02
 
 
 def size(change: Array, norm: str) -> Array:
@@ -113,7 +116,11 @@ def fab(
     classes that with the smallest |f_s - f_y| / ||w_s||_q, w_s the gradient of f_s - f_y. pi is where f_s leads by twice what
     rounding may take back, so that iterates do not end on the boundary itself.
 
-    With `targets`, the boundary is that of the target class and of the likeliest class besides it.
+    `targets` t are an extension: the published targeted form leaves y towards t and takes any class it comes to. Here the
+    boundary is that of t and of the likeliest class besides it at x^(i). Where several of these meet, the draw to the original
+    undoes what the last step has won, and steps along one boundary and another come ever nearer to the meeting point without
+    getting beyond it. So, until a run has fooled for the first time, and after `PATIENCE` steps that did not, alpha is 0 and a
+    step goes `OVERSHOOT` ||x^(i) - x_orig|| farther.
 
     Defaults: the paper's; steps, restarts and classes as in AutoAttack's standard version.
 
@@ -213,7 +220,7 @@ def fab_within(
             aims = candidates if num_aims == 1 else jnp.take(candidates, i % num_aims, axis=1)[:, None]
 
             def one(_, carry):
-                x, found = carry
+                x, misses, found = carry
                 _, value, w = nearest_boundary(apply, x, aims, labels, targets, norm)
                 value = value - beyond
                 original_value = value + (w * (images - x)).sum(AXES)
@@ -221,13 +228,25 @@ def fab_within(
                 change, original_change = jnp.split(to_hyperplane(*both, norm), 2)
                 length, original_length = size(change, norm), size(original_change, norm)
                 sum_ = length + original_length
-                alpha = spread(jnp.minimum(length / jnp.where(sum_ > 0, sum_, 1.0), alpha_max))
-                x = (1 - alpha) * (x + eta * change) + alpha * (images + eta * original_change)
+                alpha, reach = jnp.minimum(length / jnp.where(sum_ > 0, sum_, 1.0), alpha_max), eta
+                if targets is not None:
+                    caught = misses >= PATIENCE
+                    alpha = jnp.where(caught, 0.0, alpha)
+                    farther = OVERSHOOT * size(x - images, norm) / jnp.where(length > 0, length, 1.0)
+                    reach = spread(eta + jnp.where(caught, farther, 0.0))
+                alpha = spread(alpha)
+                x = (1 - alpha) * (x + reach * change) + alpha * (images + reach * original_change)
                 x = jnp.clip(x, 0.0, 1.0)
                 margin = margin_of(x)
-                return choose(margin < 0, (1 - beta) * images + beta * x, x), keep(found, x, margin)
+                fools = margin < 0
+                return (
+                    choose(fools, (1 - beta) * images + beta * x, x),
+                    jnp.where(fools, 0, misses + 1),
+                    keep(found, x, margin),
+                )
 
-            return search(jax.lax.fori_loop(0, num_steps, one, (start(i, found.distance), found))[1])
+            misses = jnp.full(labels.shape, PATIENCE, jnp.int32)
+            return search(jax.lax.fori_loop(0, num_steps, one, (start(i, found.distance), misses, found))[2])
 
         def next_run(carry):
             i, found, used = carry

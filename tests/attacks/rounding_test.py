@@ -78,3 +78,17 @@ def test_success_holds_in_float64_and_however_the_batch_is_computed(name, networ
                 decisions = np.asarray(logits).argmax(-1)
                 fools = decisions != labels if aims is None else decisions == aims
                 assert np.asarray(fools)[success].all()
+
+
+def test_targeted_fab_reaches_what_deepfool_lbfgs_and_carlini_wagner_reach(networks):
+    """Where several boundaries meet, the draw to the original stopped it short of them: it reached three of four."""
+    apply_fn, (_, variables), images = networks
+    labels = apply_fn(variables, images).argmax(-1).astype(jnp.int32)
+    targets = (labels + 1 + jnp.arange(COUNT, dtype=jnp.int32) % 9) % 10
+    run = lambda name: jax.jit(MAKE[name](apply_fn))(jax.random.key(0), variables, images, labels, targets)  # noqa: E731
+    deep, searched, descended = (run(name) for name in ("deepfool", "lbfgs", "carlini_wagner_l2"))
+    reached = deep.success & searched.success & descended.success
+    assert reached.mean() > 0.8
+    linf, l2 = run("fab"), run("fab, l2")
+    assert linf.success[reached].all() and l2.success[reached].all()
+    assert np.median(l2.l2[reached]) < np.median(deep.l2[reached])
