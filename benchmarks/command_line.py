@@ -76,7 +76,7 @@ def device() -> str:
     if jax.default_backend() != "cpu":
         return f"{jax.device_count()} x {kind}"
     information = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", information.read_text()) if information.is_file() else None
+    found = re.search(r"model name\s*: (.+)", information.read_text(encoding="utf-8")) if information.is_file() else None
     return f"{num_threads()} cores of {found[1] if found else platform.processor() or platform.machine()}"
 
 

@@ -55,7 +55,9 @@ def peak_bytes() -> int:
         return int(jax.local_devices()[0].memory_stats()["peak_bytes_in_use"])
     status = Path("/proc/self/status")
     if status.is_file():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) * 1024 for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -121,7 +121,7 @@ def write_json(path: Path, device: str, versions: Mapping[str, str], size: str, 
     listed = [{name: finite(value) for name, value in row._asdict().items()} for row in rows]
     content = {"device": device, "versions": dict(versions), "size": size, "rows": listed, **more}
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 

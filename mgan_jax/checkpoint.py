@@ -146,8 +146,8 @@ def _save(folder: Path, step: int, tree: Any) -> None:
         raise OSError(errno.ENOSPC, f"no space left for a checkpoint in {folder}; make room and run the same command again")
     with _orbax() as checkpointer:
         checkpointer.save(unfinished.absolute() / "tree", tree)
-    (unfinished / DIGEST).write_text(digest(tree))
-    (unfinished / FILES).write_text(_files_digest(unfinished / "tree"))
+    (unfinished / DIGEST).write_text(digest(tree), encoding="utf-8")
+    (unfinished / FILES).write_text(_files_digest(unfinished / "tree"), encoding="utf-8")
     os.replace(unfinished, folder / str(step))
     for path in folder.iterdir():
         if path.name != str(step):
@@ -202,9 +202,9 @@ def _read(folder: Path) -> tuple[int | None, Any]:
     path = folder / str(step)
     problem = f"the checkpoint {path} is damaged; delete that folder to train this stage again, or pass --overwrite"
     try:
-        expected = (path / DIGEST).read_text()
+        expected = (path / DIGEST).read_text(encoding="utf-8")
         # Readers that orbax started on a damaged file outlive its error and print theirs, so it never gets to see one.
-        if (path / FILES).is_file() and (path / FILES).read_text() != _files_digest(path / "tree"):
+        if (path / FILES).is_file() and (path / FILES).read_text(encoding="utf-8") != _files_digest(path / "tree"):
             raise CorruptCheckpoint(problem)
         with _orbax() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore(path.absolute() / "tree"))

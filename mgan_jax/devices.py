@@ -112,6 +112,17 @@ def make_mesh(number: int | str) -> Mesh | None:
     return None if count == 1 else Mesh(np.array(devices[:count]), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def advice(mesh: Mesh | None) -> str | None:
+    """What is to be known of a mesh that trains slower than one device would, and what to do; None of any other."""
+    own = [] if mesh is None else [device for device in mesh.local_devices if device.platform == "cpu"]
+    if len(own) < 2:
+        return None
+    return (
+        f"{len(own)} devices that are parts of one CPU train several times slower than one, which uses all cores by itself; "
+        "leave out --devices"
+    )
+
+
 def size(mesh: Mesh | None) -> int:
     """Number of devices."""
     return 1 if mesh is None else mesh.size

@@ -62,7 +62,7 @@ def difference(there: dict, here: dict) -> str:
 
 def _says(path: Path, what: dict) -> bool:
     """Whether the config.json of a run's folder, intact or cut short, holds this."""
-    return json.dumps(what)[1:-1] in (path / CONFIG).read_text(errors="replace")
+    return json.dumps(what)[1:-1] in (path / CONFIG).read_text(encoding="utf-8", errors="replace")
 
 
 def _clear(path: Path) -> None:
@@ -149,7 +149,7 @@ def _claim(path: Path, name: str, made_from: dict, output: Path) -> None:
         write(file, json.dumps(made_from, indent=1).encode())
         return
     try:
-        changed = difference(json.loads(file.read_text()), made_from)
+        changed = difference(json.loads(file.read_text(encoding="utf-8")), made_from)
     except (OSError, ValueError, AttributeError):
         changed = f"{file} is missing or damaged"
     if changed:

@@ -126,7 +126,7 @@ def read_results(path: Path) -> dict:
       ValueError: the file is no such thing.
     """
     try:
-        results = json.loads(Path(path).read_text())
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no results file: {error}") from None
     if not isinstance(results, dict) or "rows" not in results:
