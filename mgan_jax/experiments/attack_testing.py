@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from mgan_jax import mutation, population, workdir
-from mgan_jax.experiments import reads, testing
+from mgan_jax import mutation, population
+from mgan_jax.experiments import testing
 from mgan_jax.experiments.attacking import Attacked
-from mgan_jax.experiments.populations import Streams, Tested, draw
+from mgan_jax.experiments.populations import Streams, Tested, draw, inputs_of
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Classifier, Split, Variables
 
@@ -54,12 +55,19 @@ def tested_rows(
                 return population.votes(classifier, tested.found, clean.images, **run.how)
 
             for name, one in made.items():
-                read = {**reads.of_rows(run, {(name, None), ("mgan", None)}, [protocol.name]), "operator": operator}
 
-                def make(one: Attacked = one, tested: Tested = tested, votes: Callable = clean_votes) -> tuple[dict, dict]:
+                def make(
+                    run: Run,
+                    variables: Variables,
+                    one: Attacked = one,
+                    tested: Tested = tested,
+                    votes: Callable = clean_votes,
+                    **_,
+                ) -> tuple[dict, dict]:
                     return {}, {"row": tested_row(run, classifier, variables, test, clean, one, tested, votes())}
 
-                stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}_{name}", read, make)
+                inputs = {**inputs_of(tested, variables), **test._asdict(), "made": one.images}
+                stored = stage(run, f"testing_{operator}_{protocol.name}_{name}", make, inputs, ("mutation",))
                 rows.append({"attack": name, **stored.numbers["row"]})
                 update(len(rows))
     return rows, used

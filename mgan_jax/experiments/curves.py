@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from mgan_jax import engine, population, workdir
-from mgan_jax.experiments import populations, reads
-from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, perturbed
+import numpy as np
+
+from mgan_jax import engine, population
+from mgan_jax.experiments import populations
+from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, generator_sections, perturbed
+from mgan_jax.experiments.stages import rows as stage_rows
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Split, Variables
@@ -31,33 +34,36 @@ def epsilon_rows(
     mutate = mixture([build_mutation(run.config, operator, rate) for operator in WEIGHT_OPERATORS])
     how, number = {"rate": rate, "min_accuracy_ratio": 0.0}, run.config.testing.num_validation_mutants
     found, used = populations.sampled(run, "epsilon", classifier, variables, mutate, how, number, used)
-    read = reads.of_rows(run, generators, run.config.protocols, "epsilon_shares")
-    workdir.claim(run.path, "epsilon", read, workdir.stage_path(run.path, "epsilon"))
-    stored = workdir.load_stage(run.path, "epsilon")
-    if stored is not None:
-        return stored.numbers["rows"], used
-    images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
-    decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
-    flips = lambda x, decisions: population.votes(classifier, found, x, **run.how) != decisions  # noqa: E731
-    clean = decide(images)
-    normal = flips(images, clean)
-    rows = []
-    for (name, trained_on), (attack, state) in generators.items():
-        for share in run.config.testing.epsilon_shares:
-            adversarial = perturbed(attack, state, images, share)
-            decisions = decide(adversarial)
-            chosen = (clean == labels) & (decisions != labels)
-            measured = chosen.any() and found.num_mutants > 0
-            rows.append({
-                "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
-                "trained_on": trained_on,
-                "epsilon": float(share * run.config.epsilon),
-                "misclassification": float((decisions != labels).mean()),
-                "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
-                "lcr": float(flips(adversarial, decisions)[:, chosen].mean()) if measured else None,
-                "normal_lcr": float(normal[:, chosen].mean()) if measured else None,
-                "num_images": len(labels),
-                "num_mutants": found.num_mutants,
-            })  # fmt: skip
-    workdir.finish_stage(run.path, "epsilon", {}, {"rows": rows})
-    return rows, used
+    some = Split(*(array[:NUM_IMAGES] for array in test))
+
+    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, **_) -> list[dict]:
+        decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
+        flips = lambda x, decisions: population.votes(classifier, found, x, **run.how) != decisions  # noqa: E731
+        clean = decide(images)
+        normal = flips(images, clean)
+        rows = []
+        for (name, trained_on), (attack, state) in generators.items():
+            for share in run.config.testing.epsilon_shares:
+                adversarial = perturbed(attack, state, images, share)
+                decisions = decide(adversarial)
+                chosen = (clean == labels) & (decisions != labels)
+                measured = chosen.any() and found.num_mutants > 0
+                rows.append({
+                    "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
+                    "trained_on": trained_on,
+                    "epsilon": float(share * run.config.epsilon),
+                    "misclassification": float((decisions != labels).mean()),
+                    "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
+                    "lcr": float(flips(adversarial, decisions)[:, chosen].mean()) if measured else None,
+                    "normal_lcr": float(normal[:, chosen].mean()) if measured else None,
+                    "num_images": len(labels),
+                    "num_mutants": found.num_mutants,
+                })  # fmt: skip
+        return rows
+
+    states = {" ".join(map(str, key)): state["generator"] for key, (_, state) in generators.items()}
+    inputs = {"variables": variables, **some._asdict(), "generators": states, "mutants": found.key_data}
+    sections = ["epsilon", "mutation", "testing.epsilon_shares"]
+    for name, _ in generators:
+        sections += generator_sections("mgan" if name == "mgan" else "advgan", name)
+    return stage_rows(run, "epsilon", make, inputs, sections), used

@@ -1,12 +1,12 @@
 """Mutation testing of all attacks of a run: the rows of its tables."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mgan_jax import mutation, population, workdir
-from mgan_jax.experiments import populations, reads, testing
+from mgan_jax import mutation, population
+from mgan_jax.experiments import populations, testing
+from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
 from mgan_jax.types import Split, Variables
 
@@ -59,10 +59,14 @@ def measure(
     update = run.start("mutation testing", len(pairs), "populations")
     rates = {}
     for done, (operator, protocol) in enumerate(pairs, 1):
-        read = {**reads.of_rows(run, made, [protocol.name]), "operator": operator}
         tested, used = populations.draw(run, classifier, variables, operator, protocol, used)
-        make = partial(test_population, run, classifier, test, clean, subjects, tested)
-        stored = workdir.stage(run.path, f"testing_{operator}_{protocol.name}", read, make)
+        make = lambda run, tested=tested, **_: test_population(run, classifier, test, clean, subjects, tested)  # noqa: E731
+        inputs = {
+            **populations.inputs_of(tested, variables),
+            **test._asdict(),
+            "made": {" ".join(map(str, key)): made[key] for key in made},
+        }
+        stored = stage(run, f"testing_{operator}_{protocol.name}", make, inputs, ("mutation",))
         arguments = run.config.mutation.get(mutation.OPERATORS[operator], {})
         neurons = {name: arguments[name] for name in ("per_layer", "include_output") if name in arguments}
         rows += [{**attacks[tuple(row["key"])], **neurons, **row["row"]} for row in stored.numbers["rows"]]

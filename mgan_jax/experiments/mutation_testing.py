@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import checkpoint, devices, engine, metrics, population, workdir
+from mgan_jax import devices, engine, metrics, population
 from mgan_jax.datasets.split import checked
 from mgan_jax.detectors.sprt import sequential_test
 from mgan_jax.experiments import populations, testing
 from mgan_jax.experiments.crafting import check
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.options import Options, opened, provenance
+from mgan_jax.experiments.stages import Run, stage
 from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.tables import difference
@@ -103,8 +104,6 @@ def run(config: Any, options: Options) -> dict:
         (one,) = runs
         dataset = one.dataset
         images, labels = given_images(config, dataset)
-        reads = {"images": checkpoint.digest([images, [] if labels is None else labels]), "mutation": config.mutation.to_dict()}
-        reads["testing"] = {name: value for name, value in config.testing.to_dict().items() if name.startswith("num_")}
         classifier, variables, _ = train_target(one)
         whole = dataset.test
         accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
@@ -121,22 +120,24 @@ def run(config: Any, options: Options) -> dict:
         update, used = one.start("mutation testing", len(pairs), "populations"), populations.NOTHING_USED
         for done, (operator, protocol) in enumerate(pairs, 1):
             tested, used = populations.draw(one, classifier, variables, operator, protocol, used)
-            stage = f"testing_{operator}_{protocol.name}"
-            read = {**one.reads(), **reads, "operator": operator, "protocol": protocol._asdict()}
-            workdir.claim(path, stage, read, workdir.stage_path(path, stage))
-            if workdir.load_stage(path, stage) is None:
-                normal = (population.votes(classifier, tested.found, test.images, **one.how) != clean)[:, correct]
-                flips = (population.votes(classifier, tested.found, images, **one.how) != decisions)[:, chosen]
+
+            def make(run: Run, tested: populations.Tested = tested, **_) -> tuple[dict, dict]:
+                normal = (population.votes(classifier, tested.found, test.images, **run.how) != clean)[:, correct]
+                flips = (population.votes(classifier, tested.found, images, **run.how) != decisions)[:, chosen]
                 row = {
-                    "attack": "images", "operator": operator, "protocol": protocol.name, "rate": protocol.rate,
-                    "min_accuracy_ratio": protocol.min_accuracy_ratio, "num_mutants": tested.found.num_mutants,
+                    "attack": "images", "operator": tested.operator, "protocol": tested.protocol.name,
+                    "rate": tested.protocol.rate, "min_accuracy_ratio": tested.protocol.min_accuracy_ratio,
+                    "num_mutants": tested.found.num_mutants,
                     "tried": tested.found.tried, "distinct": tested.found.num_mutants, "num_images": len(images),
                     "num_adversarial": int(chosen.sum()), "kappa": tested.kappa, "seed": seed,
                     "misclassification": None if labels is None else float(chosen.mean()),
                     **row_of(normal, flips, tested.kappa, seed),
                 }  # fmt: skip
-                workdir.finish_stage(path, stage, {}, {"row": row})
-            rows.append(workdir.load_stage(path, stage).numbers["row"])
+                return {}, {"row": row}
+
+            inputs = {**populations.inputs_of(tested, variables), "images": images, "labels": labels, "normal": tuple(test)}
+            stored = stage(one, f"testing_{operator}_{protocol.name}", make, inputs, ("mutation",))
+            rows.append(stored.numbers["row"])
             update(done)
     results = {
         **provenance(one, time.monotonic() - began),

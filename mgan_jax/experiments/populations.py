@@ -153,6 +153,13 @@ def trained(run: Run, variables: Variables) -> Streams:
     return Streams(frozenset(stage(run, "mutants_trained", make, given, sections).arrays["digests"].tolist()))
 
 
+def inputs_of(tested: Tested, variables: Variables) -> dict[str, Any]:
+    """What a stage takes in that evaluation mutants of this target vote in."""
+    found = tested.found
+    return {"variables": variables, "operator": tested.operator, "protocol": tested.protocol._asdict(), "kappa": tested.kappa,
+            "mutants": found.key_data, "tried": found.tried, "qualified": found.qualified}  # fmt: skip
+
+
 def check_apart(output: Path, digests: Iterable[str], used: Collection[str]) -> None:
     """Whether mutants that may have been kept, in a file or folder, are none of those that are used already.
 

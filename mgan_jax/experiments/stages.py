@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -46,13 +45,6 @@ class Run(NamedTuple):
     data: str = ""
     mesh: Mesh | None = None
     sections: tuple[str, ...] = ()
-    beside: Mapping[str, Any] = MappingProxyType({})
-
-    def reads(self) -> dict[str, Any]:
-        """What every stage reads, the target's training first of all."""
-        config = self.config.to_dict()
-        own = {"seed": self.seed, "data": self.data, "dataset": config["dataset"], "target": config["target"]}
-        return {**own, **self.beside}
 
     @property
     def how(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax import engine, population, workdir
+from mgan_jax import engine, population
 from mgan_jax.build import factory
 from mgan_jax.experiments import populations
 from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
@@ -184,7 +184,8 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
     number, how = testing.num_mutants, protocol.to_dict()
     found, _ = populations.sampled(run, "confidence", classifier, variables, mutate, how, number, used)
 
-    def make():
+    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, **_) -> list[dict]:
+        sweep = run.config.confidence
         if not found.num_mutants:
             return []
         decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
@@ -211,8 +212,5 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
             })  # fmt: skip
         return rows
 
-    read = {
-        **run.reads(), "confidence": sweep.to_dict(), "protocol": protocol.to_dict(), "mutation": run.config.mutation.to_dict(),
-        "testing": {name: value for name, value in testing.to_dict().items() if name.startswith("num_")},
-    }  # fmt: skip
-    return workdir.stage(run.path, "confidence", read, lambda: ({}, {"rows": make()})).numbers["rows"]
+    inputs = {"variables": variables, "images": images, "labels": labels, "mutants": found.key_data}
+    return stage_rows(run, "confidence", make, inputs, ("confidence", "protocols.qualified", "mutation"))

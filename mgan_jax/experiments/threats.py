@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgan_jax import engine, metrics, population, workdir
+from mgan_jax import engine, metrics, population
 from mgan_jax.detectors.class_conditional import class_ranks
 from mgan_jax.detectors.soft_label_change_rate import divergence
-from mgan_jax.experiments import populations, reads
+from mgan_jax.experiments import populations
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.data import validation_images
 from mgan_jax.experiments.measuring import measure
+from mgan_jax.experiments.stages import rows as stage_rows
 from mgan_jax.experiments.testing import RESAMPLES, auroc_of
 from mgan_jax.experiments.training import Run, build_mutation, train_target
 from mgan_jax.mutation.mixture import mixture
@@ -86,14 +87,20 @@ def changes(classifier: Classifier, variables: Variables, mutants: Variables, im
 
 
 def adapting_detectors(
-    run: Run, classifier: Classifier, variables: Variables, test: Split, made: Made, found: population.Population
+    run: Run,
+    classifier: Classifier,
+    variables: Variables,
+    test: Split,
+    made: Made,
+    found: population.Population,
+    images: np.ndarray,
 ) -> list[dict]:
     """Rows of detectors that answer to MGAN: mixed operators, softmaxes instead of labels, a threshold for each class.
 
     The population `found` mixes the weight and neuron operators under the qualified protocol. Each score is taken as it is, as
-    its rank among the clean validation images of the predicted class, and as that rank's distance from the middle.
+    its rank among the clean validation `images` of the predicted class, and as that rank's distance from the middle.
     """
-    protocol, (images, _) = run.config.protocols.qualified, validation_images(run)
+    protocol = run.config.protocols.qualified
     if not found.num_mutants:
         return []
     decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
@@ -150,8 +157,11 @@ def threat_rows(
     mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
     number = run.config.testing.num_mutants
     found, used = populations.sampled(run, "adapting", classifier, variables, mutate, protocol.to_dict(), number, used)
-    make = lambda: ({}, {"rows": adapting_detectors(run, classifier, variables, test, made, found)})  # noqa: E731
-    stored = workdir.stage(run.path, "adapting", reads.of_rows(run, made, ["qualified"]), make)
+    make = lambda run, **_: adapting_detectors(run, classifier, variables, test, made, found, validation.images)  # noqa: E731
+    validation = validation_images(run)
+    inputs = {"variables": variables, **test._asdict(), "made": {" ".join(map(str, key)): made[key] for key in made},
+              "validation": validation.images, "mutants": found.key_data, "tried": found.tried}  # fmt: skip
+    adapting = stage_rows(run, "adapting", make, inputs, ("mutation", "protocols.qualified"))
     rates, used = changed_rates(run, classifier, variables, test, made, used)
     targets, used = changed_targets(run, test, made, used)
-    return rates + targets + stored.numbers["rows"], used
+    return rates + targets + adapting, used

@@ -75,7 +75,7 @@ def test_a_kind_of_mutant_that_there_is_not_is_refused(monkeypatch, tmp_path):
 
 
 def test_an_attack_that_learns_is_refused_wherever_one_is_run_as_it_is_built(monkeypatch, tmp_path, target):
-    """All of configs/attacks.py that learn: as a row of the main job, inside another, as what a detector or defense learns from."""
+    """All of configs/attacks.py that learn: as a row of the main job, in another, as what detectors or defenses learn from."""
     rows, data, learned = smoke("attacks").attacks, digits(0), []
     for row in (row for row in rows if row not in ("advgan", "mgan")):
         if not isinstance(build_attack(rows[row], row, target[0], data), LearnedAttack):
