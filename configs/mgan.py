@@ -48,7 +48,9 @@ def get_config(variant: str = "digits") -> ConfigDict:
     })  # fmt: skip
 
     if variant == "mnist":
-        config.dataset = ConfigDict({"name": "tfds_image", "builder": "mnist", "num_validation": 10000})
+        config.dataset = ConfigDict(
+            {"name": "tfds_image", "builder": "mnist", "num_validation": 10000, "white": placeholder(int)}
+        )
         config.target = training(14, 2e-3, 128, name="cnn", weight_decay=1e-4, max_shift=2)
         generator = {"learning_rate": 1.5e-3, "batch_size": 128}
         epochs = {"advgan": 4, "mgan": 6, "advgan_margin": 3}
@@ -59,7 +61,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
             "beta_rate": 0.1, "min_beta": -12.0, "max_beta": 12.0, "warmup_steps": 200, "num_mutants": 8, "redraw_every": 1,
         }  # fmt: skip
     elif variant in ("digits", "smoke"):
-        config.dataset = ConfigDict({"name": "digits", "num_validation": 350})
+        config.dataset = ConfigDict({"name": "digits", "num_validation": 350, "white": placeholder(int)})
         config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
         generator = {"learning_rate": 2e-3, "batch_size": 50}
         epochs = {"advgan": 22, "mgan": 40, "advgan_margin": 25}

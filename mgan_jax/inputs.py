@@ -46,6 +46,21 @@ def as_variables(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf, tree)
 
 
+def check_levels(largest: int, name: str, remedy: str = "divide them by what it is") -> None:
+    """Refuses bytes of which nothing tells what white is.
+
+    Args:
+      largest: the largest value of a whole set of uint8 images.
+      name: of the images, for messages.
+      remedy: what to do, for messages.
+
+    Raises:
+      ValueError: it is at most 127.
+    """
+    if largest <= LARGEST_OF_FEW_LEVELS:
+        raise ValueError(f"{name} are uint8, none above {largest}, so white may be 1, 16 or 255; {remedy}")
+
+
 def from_bytes(images: Array | np.ndarray, name: str = "images") -> Array:
     """uint8 images as float32 in [0, 1], divided by 255; no guess is made about images that have few levels.
 
@@ -54,9 +69,8 @@ def from_bytes(images: Array | np.ndarray, name: str = "images") -> Array:
     """
     if not known(images):
         raise ValueError(f"{name} are uint8, and while tracing nothing tells their largest value; divide them by 255 before")
-    largest = int(np.asarray(images).max(initial=0))
-    if images.size and largest <= LARGEST_OF_FEW_LEVELS:
-        raise ValueError(f"{name} are uint8, none above {largest}, so white may be 1, 16 or 255; divide them by what it is")
+    if images.size:
+        check_levels(int(np.asarray(images).max()), name)
     return jnp.asarray(images, jnp.float32) / 255
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mgan_jax import checkpoint, devices
-from mgan_jax.build import build
+from mgan_jax.build import build, factory
 from mgan_jax.datasets.idx import holds_idx
 from mgan_jax.datasets.split import class_balanced
 from mgan_jax.experiments.stages import Run
@@ -18,15 +18,28 @@ def load_data(config: Any, data_dir: str | None, seed: int) -> Dataset:
 
     Raises:
       FileNotFoundError: the folder is missing, or holds no such data.
-      ValueError: unknown name, or damaged data.
+      ValueError: unknown name, a name that other arguments of the section do not fit, or damaged data.
     """
-    arguments = {key: value for key, value in config.items() if key != "name"}
+    arguments = {key: value for key, value in config.items() if key != "name" and value is not None}
     name = config.name
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FileNotFoundError(f"there is no folder {data_dir}; pass that of the data as --data_dir")
-    if name == "tfds_image" and data_dir is not None and holds_idx(data_dir):
+    if name == "tfds_image" and data_dir is not None and "builder" in arguments and holds_idx(data_dir, arguments["builder"]):
         name = "idx"
-        arguments.pop("builder")
+        arguments["set_name"] = arguments.pop("builder")
+    elif name != "tfds_image" and "builder" in arguments:
+        factory("datasets", name)
+        instead = (
+            "leave --config.dataset.name out and pass the folder of the IDX files as --data_dir: what lies there decides"
+            if name == "idx"
+            else "choose a variant made for it, such as --config=configs/mgan.py:digits"
+        )
+        raise ValueError(f"the data set {name} has no builder, and the variant names {arguments['builder']!r}; {instead}")
+    elif name == "tfds_image" and "builder" not in arguments:
+        raise ValueError(
+            "the data set tfds_image needs the name of its builder, which this variant has no place for; choose one that has, "
+            "such as --config=configs/mgan.py:mnist --config.dataset.builder=NAME"
+        )
     if name == "idx" and data_dir is None:
         raise FileNotFoundError("the data set idx is read from a folder; pass it as --data_dir")
     if name in ("idx", "tfds_image"):

@@ -1,7 +1,6 @@
 """Mutation testing of a file of images."""
 
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,9 @@ from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent
 from mgan_jax.types import Dataset
 
+END_BYTES = 22
+"""Size of the record at the end of a zip archive, whose bytes 10 and 11 are the number of members."""
+
 
 def read_images(
     path: str, name: str, image_shape: tuple[int, int, int], num_classes: int
@@ -36,22 +38,47 @@ def read_images(
       FileNotFoundError: no file is named, or it is not there.
       ValueError: it holds no such images, or images of another shape than the data set's.
     """
-    if not path or not Path(path).is_file():
+    file = Path(path).expanduser() if path else Path()
+    if not file.is_file():
         raise FileNotFoundError(f"there is no file {path!r}; name one that holds images as --config.images=FILE.npz")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no NPZ file that can be read: {error}") from None
+    arrays, names = read_arrays(file, (name, "labels"))
     if name not in arrays:
-        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}; name the images with --config.array, now {name!r}")
+        raise ValueError(f"{path} holds {', '.join(names) or 'nothing'}; name the images with --config.array, now {name!r}")
     if arrays[name].ndim not in (3, 4):
         raise ValueError(f"{path} holds {name} of shape {arrays[name].shape}; [N, H, W, C] is expected")
     labels = arrays.get("labels")
     images, _ = checked(arrays[name], np.zeros(len(arrays[name]), int) if labels is None else labels, num_classes, path)
+    height, width, channels = image_shape
     if images.shape[1:] != image_shape:
-        raise ValueError(f"{path} holds images of {images.shape[1:]}; the target was made for {image_shape}")
+        first = images.shape[1:] == (channels, height, width)
+        hint = f": its channels come first; write {name}.transpose(0, 2, 3, 1) to the file" if first else ""
+        raise ValueError(f"{path} holds images of {images.shape[1:]}; the target was made for {image_shape}{hint}")
     return images, labels
+
+
+def read_arrays(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Those of the wanted arrays that an NPZ file holds, and the names of all that are in it.
+
+    Raises:
+      ValueError: it is no NPZ file, or damaged.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            # A damaged directory may have lost an array, or changed its name, which its own header then does not bear.
+            opened.seek(-END_BYTES - len(stored.zip.comment), 2)
+            if int.from_bytes(opened.read(END_BYTES)[10:12], "little") != len(stored.zip.infolist()) % 2**16:
+                raise ValueError("its directory does not hold as many arrays as it says")
+            for member in stored.zip.infolist():
+                stored.zip.open(member).close()
+            arrays = {name: stored[name] for name in wanted if name in stored.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
+            return arrays, list(stored.files)
+    except PermissionError:
+        raise
+    # zipfile, zlib and numpy each raise errors of their own for damaged bytes.
+    except Exception as error:
+        raise ValueError(f"{path} is no NPZ file that can be read: {error or type(error).__name__}") from None
 
 
 def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int) -> dict:
