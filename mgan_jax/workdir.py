@@ -1,11 +1,14 @@
 """A run's folder: the configuration it belongs to, and the results of its finished stages."""
 
+import contextlib
 import errno
+import fcntl
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,8 @@ from mgan_jax import devices
 from mgan_jax.checkpoint import UNFINISHED, CorruptCheckpoint, digest
 
 CONFIG = "config.json"
+LOCK = ".lock"
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 REMOVED = ".removed"
 MADE_FROM = "made_from"
 WRITTEN_BY = {"written_by": "mgan_jax"}
@@ -66,13 +71,60 @@ def _says(path: Path, what: dict) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Empties a run's folder but for its config.json; each entry goes at once, so that a kill leaves none in part."""
+    """Empties a run's folder but for its config.json and lock; each entry goes at once, so that a kill leaves none in part."""
     removed = path / REMOVED
     shutil.rmtree(removed, ignore_errors=True)
     removed.mkdir()
     for entry in path.iterdir():
-        if entry.name not in (CONFIG, REMOVED):
+        if entry.name not in (CONFIG, LOCK, REMOVED):
             os.replace(entry, removed / entry.name)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a run's folder, which is made where missing.
+
+    The system lets go of the lock when the process ends, in whatever way; the file that bears it stays. Where several processes
+    are one program process 0 has it for all.
+
+    Raises:
+      BlockingIOError: another process has it.
+      WorkdirMismatch: the folder is no run's, and stays as it is.
+      OSError: the folder cannot be written.
+    """
+    file = devices.on_primary(_lock, path)
+    try:
+        yield
+    finally:
+        if devices.is_primary():
+            os.close(file)
+
+
+def _lock(path: Path) -> int:
+    """The open file that bears the lock."""
+    _check(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise BlockingIOError(
+            f"another process uses this folder, {path}; wait for its end, or choose another --workdir"
+        ) from None
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            os.close(file)
+            raise _unusable(path, error) from error
+        print(f"{path} lies where nothing can be locked ({error.strerror}); start no second process on it", file=sys.stderr)
+    return file
+
+
+def _unusable(path: Path, error: OSError) -> OSError:
+    return type(error)(f"the folder {path} cannot be used ({error.strerror or error}); choose another --workdir")
 
 
 def open_workdir(path: Path, config: dict, overwrite: bool = False) -> None:
@@ -100,16 +152,16 @@ def _open(path: Path, config: dict, overwrite: bool) -> None:
         write(path / CONFIG, json.dumps({**WRITTEN_BY, **FORMAT, **config}, indent=1).encode())
         shutil.rmtree(path / REMOVED, ignore_errors=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"the folder {path} cannot be used ({reason}); choose another --workdir") from error
+        raise _unusable(path, error) from error
 
 
-def _take(path: Path, overwrite: bool) -> None:
+def _check(path: Path) -> None:
+    """Raises WorkdirMismatch where a folder is there and no run's."""
     written = path / CONFIG
     if path.exists() and not path.is_dir():
         raise WorkdirMismatch(f"{path} is a file; choose another --workdir")
     # A first start that was killed may have left half a configuration behind.
-    entries = {entry.name for entry in path.iterdir()} - {f"{CONFIG}{UNFINISHED}"} if path.is_dir() else set()
+    entries = {entry.name for entry in path.iterdir()} - {f"{CONFIG}{UNFINISHED}", LOCK} if path.is_dir() else set()
     if entries and not written.is_file():
         raise WorkdirMismatch(f"{path} holds files but no run of this program; choose another --workdir")
     if written.is_file() and not _says(path, WRITTEN_BY):
@@ -117,6 +169,11 @@ def _take(path: Path, overwrite: bool) -> None:
             f"{written} was not written by this program, so {path} is left alone; choose another --workdir, or delete that "
             "folder yourself"
         )
+
+
+def _take(path: Path, overwrite: bool) -> None:
+    _check(path)
+    written = path / CONFIG
     if written.is_file() and not overwrite and not _says(path, FORMAT):
         raise WorkdirMismatch(
             f"{path} is of another version of this program, which notes otherwise what its stages are made from; choose another "

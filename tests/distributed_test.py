@@ -54,7 +54,7 @@ def losses(folder, steps, mesh=None):
 
 
 def error_of(function, *arguments):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises((ValueError, OSError)) as raised:
         function(*arguments)
     return f"{type(raised.value).__name__}: {raised.value}"
 
@@ -67,6 +67,8 @@ def one_of_two(folder):
     found = {"devices": np.array([mesh.size, jax.local_device_count()]), **votes(mesh)}
     found["loss"] = losses(path / "checkpoints", 8, mesh)
     run = path / "run"
+    with workdir.locked(run):
+        found["second"] = error_of(workdir.locked(run).__enter__)
     workdir.open_workdir(run, {"seed": 0})
     stage = workdir.stage_path(run, "one")
     workdir.claim(run, "one", {"seed": 0}, stage)
@@ -140,6 +142,7 @@ def test_process_0_reads_writes_and_decides_for_all(found):
     for one in found:
         np.testing.assert_array_equal(one["array"], np.arange(5000))
         assert (one["number"], one["clock"]) == (0, found[0]["clock"])
+        assert str(one["second"]).startswith("BlockingIOError: another process uses this folder")
         assert str(one["refused"]).startswith("WorkdirMismatch: ") and "config.seed: 0 there, 1 here" in str(one["refused"])
         assert "the configuration of process 1 is not that of process 0" in str(one["differ"])
 

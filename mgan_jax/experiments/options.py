@@ -41,7 +41,7 @@ class Options(NamedTuple):
 def opened(config: Any, options: Options, check: Callable[[Any, Dataset], Any]) -> Iterator[Iterator[Run]]:
     """The run of each seed, one after the other: `with opened(config, options, check) as runs`.
 
-    Mistakes are found first, then the folder is taken, and progress is shown meanwhile.
+    Mistakes are found first, then the folder is taken, from other processes too, and progress is shown meanwhile.
 
     Args:
       config: the whole configuration.
@@ -49,8 +49,8 @@ def opened(config: Any, options: Options, check: Callable[[Any, Dataset], Any]) 
       check: `check(config, dataset)` builds what the config names, and raises ValueError where it cannot.
     """
     check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
-    workdir.open_workdir(options.path, {**config.to_dict(), "seeds": list(options.seeds)}, options.overwrite)
-    with progress(options.progress) as start:
+    with workdir.locked(options.path), progress(options.progress) as start:
+        workdir.open_workdir(options.path, {**config.to_dict(), "seeds": list(options.seeds)}, options.overwrite)
         yield (one_run(config, options, seed, start) for seed in options.seeds)
 
 

@@ -117,11 +117,15 @@ def test_a_damaged_or_missing_shard_of_a_tfds_set(tmp_path, write_tfds):
     assert tfds_image("toy", str(tmp_path), num_validation=5).test.images.shape == (20, 6, 5, 1)
 
 
+def image(f):
+    return f.Image(shape=(6, 5, 1))
+
+
 FEATURES = {
-    "text": (lambda f: {"image": f.Image(shape=(6, 5, 1)), "label": f.Text()}, "labels of type Text"),
-    "scalar": (lambda f: {"image": f.Image(shape=(6, 5, 1)), "label": f.Scalar(np.int64)}, "labels of type Scalar"),
-    "absent": (lambda f: {"image": f.Image(shape=(6, 5, 1)), "kind": f.ClassLabel(num_classes=3)}, "the features image, kind;"),
-    "image absent": (lambda f: {"picture": f.Image(shape=(6, 5, 1)), "label": f.ClassLabel(num_classes=3)}, "the features label, picture;"),
+    "text": (lambda f: {"image": image(f), "label": f.Text()}, "labels of type Text"),
+    "scalar": (lambda f: {"image": image(f), "label": f.Scalar(np.int64)}, "labels of type Scalar"),
+    "absent": (lambda f: {"image": image(f), "kind": f.ClassLabel(num_classes=3)}, "the features image, kind;"),
+    "image absent": (lambda f: {"picture": image(f), "label": f.ClassLabel(num_classes=3)}, "the features label, picture;"),
     "image tensor": (lambda f: {"image": f.Tensor(shape=(6,), dtype=np.uint8), "label": f.ClassLabel(num_classes=3)}, "Tensor"),
 }  # fmt: skip
 
