@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,11 +17,42 @@ def remaining(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+COMPILES = "/jax/core/compile/backend_compile_duration"
+"""JAX's name for XLA at work: a scalar says that it begins, a duration that it has ended."""
+LONG_SECONDS = 3.0
+"""A compilation that has taken as long is worth a word."""
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[Callable[[], float]]:
+    """Yields `seconds()`, for how long the oldest of the programs that XLA compiles now has taken; 0 while there is none."""
+    import jax.monitoring
+
+    since: dict[int, float] = {}
+
+    def begin(event: str, *_: float, **__: str) -> None:
+        if event == COMPILES:
+            since[threading.get_ident()] = time.monotonic()
+
+    def end(event: str, *_: float, **__: str) -> None:
+        if event == COMPILES:
+            since.pop(threading.get_ident(), None)
+
+    jax.monitoring.register_scalar_listener(begin)
+    jax.monitoring.register_event_duration_secs_listener(end)
+    try:
+        yield lambda: time.monotonic() - min(tuple(since.values()), default=time.monotonic())
+    finally:
+        jax.monitoring.unregister_scalar_listener(begin)
+        jax.monitoring.unregister_event_duration_listener(end)
+
+
 @contextlib.contextmanager
 def progress(enabled: bool) -> Iterator[Callable[..., Callable[..., None]]]:
     """Progress bars with rate, remaining time and the last numbers; silent where disabled or without a terminal.
 
-    The rate is that since the first update, so that neither compilation nor steps of an earlier run count.
+    The rate is that since the first update, so that neither compilation nor steps of an earlier run count. A compilation that
+    takes long stands in its place, in the newest line of those that are not done.
 
     Yields:
       `start(name, total, unit) -> update(done, **numbers)`.
@@ -28,20 +60,29 @@ def progress(enabled: bool) -> Iterator[Callable[..., Callable[..., None]]]:
     if not (enabled and sys.stdout.isatty()):
         yield lambda name, total, unit: lambda done, **numbers: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, Task, TextColumn
     from rich.table import Column
+    from rich.text import Text
 
     def kept(text: str, width: int) -> TextColumn:
         return TextColumn(text, table_column=Column(no_wrap=True, min_width=width))
 
+    rate = kept("", 26)
     columns = [
         kept("{task.description}", 16),
         BarColumn(bar_width=10),
         kept("{task.completed:.0f}/{task.total:.0f}", 9),
-        kept("{task.fields[rate]}", 26),
+        rate,
         TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, ratio=1)),
     ]
-    with Progress(*columns, expand=True) as display:
+    with compilations() as seconds, Progress(*columns, expand=True) as display:
+
+        def shown_rate(task: Task) -> Text:
+            newest = max(display.tasks, key=lambda other: (not other.finished, other.id))
+            compiles = task.id == newest.id and seconds() > LONG_SECONDS
+            return Text(f"compiling, {remaining(seconds())}" if compiles else task.fields["rate"])
+
+        rate.render = shown_rate
 
         def start(name: str, total: int, unit: str) -> Callable[..., None]:
             task = display.add_task(name, total=total, unit=unit, numbers="", rate="")

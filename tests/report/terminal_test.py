@@ -2,9 +2,14 @@
 
 import io
 import sys
+import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from mgan_jax.report import terminal
 from mgan_jax.report.results import mean_and_spread
 from mgan_jax.report.tables import slides_table, tables, verdict
 from mgan_jax.report.terminal import print_tables, progress, remaining
@@ -35,6 +40,29 @@ def test_progress_shows_the_name_count_and_last_numbers(monkeypatch):
         update(8, loss=0.25, accuracy=0.5, margin=3.0, discriminator_loss=1.0)
     shown = sys.stdout.getvalue()
     assert "advgan_margin" in shown and "8/10" in shown and "loss 0.25" in shown and "steps/s" in shown
+
+
+@pytest.mark.parametrize(("done", "newest"), [(0, "inner"), (10, "outer")])
+def test_a_long_compilation_says_so_in_the_newest_line_that_is_not_done_and_ends_there(done, newest, monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr(terminal, "LONG_SECONDS", 0.1)
+    # XLA folds these constants one by one, which takes it a second; others each time, lest they lie in a cache.
+    values = np.random.default_rng().random((25, 25), np.float32)
+    slow = jax.jit(lambda: jax.lax.reduce_window(jnp.asarray(values), 0.0, jax.lax.add, (31, 31), (1, 1), "SAME").sum())
+    with progress(True) as start:
+        start("outer", 10, "steps")
+        start("inner", 10, "steps")(done)
+        slow.lower().compile()
+        lines = [line for line in stream.getvalue().splitlines() if "compiling, 0:0" in line]
+        assert lines and all(newest in line for line in lines)
+        time.sleep(0.3)
+        mark = len(stream.getvalue())
+        time.sleep(0.3)
+        after = stream.getvalue()[mark:]
+        assert newest in after and "compiling" not in after
 
 
 def test_durations():
