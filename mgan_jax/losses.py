@@ -41,11 +41,16 @@ def rounding(logits: Array) -> Array:
     return float(4 * own + 80 * sums) * jnp.abs(logits).max(-1)
 
 
+def finite_rows(array: Array) -> Array:
+    """Whether all values of each row [B, ...] are finite, [B]."""
+    return jnp.isfinite(array).all(tuple(range(1, array.ndim)))
+
+
 def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -> Array:
     """By how much an image is still of class y, or with targets not yet of class t; [B], negative where it fools.
 
     An image fools only if it leads by more than `rounding`: a smaller lead, which another batch size or another processor may
-    take back, is 0. Gradients are those of the margin everywhere.
+    take back, is 0. Gradients are those of the margin everywhere. Logits that are not finite fool nobody: there it is infinite.
 
     Args:
       logits: [B, num_classes].
@@ -54,7 +59,8 @@ def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -
     """
     value = margin(logits, labels) if targets is None else -margin(logits, targets)
     undecided = (value < 0) & (value > -rounding(logits))
-    return jnp.where(undecided, value - jax.lax.stop_gradient(value), value)
+    decided = jnp.where(undecided, value - jax.lax.stop_gradient(value), value)
+    return jnp.where(finite_rows(logits), decided, jnp.inf)
 
 
 def untargeted_hinge(logits: Array, labels: Array, kappa: Array | float = 0.0) -> Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.entry import checked_fit, checked_learned
+from mgan_jax.attacks.entry import checked_fit, checked_learned, finite_gradient, matched
 from mgan_jax.attacks.placing import check_patch, draw_places, place, side_of
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.losses import log_odds
@@ -67,6 +67,7 @@ def adversarial_patch(
             f"patch_size is {patch_size}, num_steps {num_steps}, batch_size {batch_size}, learning_rate {learning_rate}; "
             "all must be positive"
         )
+    apply_fn = matched(apply_fn)
 
     def placed(key: Array, patch: Array, images: Array) -> Array:
         places = draw_places(key, images.shape[0], images.shape[1:], areas, shape, max_rotation)
@@ -78,7 +79,7 @@ def adversarial_patch(
         number, optimizer = min(batch_size, images.shape[0]), optax.adam(learning_rate)
 
         def loss(patch, place_key, x, y):
-            return patch_loss(apply_fn(variables, placed(place_key, patch, x)), y, target_label).mean()
+            return patch_loss(apply_fn(variables, finite_gradient(placed(place_key, patch, x))), y, target_label).mean()
 
         def one(step, carry):
             patch, opt_state = carry

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.adversarial_patch import patch_loss
-from mgan_jax.attacks.entry import checked_fit, checked_learned
+from mgan_jax.attacks.entry import checked_fit, checked_learned, finite_gradient, matched
 from mgan_jax.attacks.placing import check_patch, draw_places, place
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.inputs import as_images
@@ -72,6 +72,7 @@ def adversarial_patch_generator(
             f"patch_size is {patch_size}, num_steps {num_steps}, batch_size {batch_size}, learning_rate {learning_rate}; "
             "all must be positive"
         )
+    apply_fn = matched(apply_fn)
 
     def made(key: Array, variables: Variables, number: int, channels: int) -> Array:
         noise = jax.random.uniform(key, (number, patch_size, patch_size, channels))
@@ -94,7 +95,8 @@ def adversarial_patch_generator(
         def generator_loss(players, draw_key, x, y):
             noise_key, place_key = jax.random.split(draw_key)
             patches = made(noise_key, players["generator"], number, channels)
-            fooling = patch_loss(apply_fn(variables, placed(place_key, patches, x)), y, target_label).mean()
+            shown = finite_gradient(placed(place_key, patches, x))
+            fooling = patch_loss(apply_fn(variables, shown), y, target_label).mean()
             judge = jax.lax.stop_gradient(players["discriminator"])
             return fooling + gan_weight * least_squares(discriminator.apply(judge, patches), 1.0), patches
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.entry import checked_fit, checked_learned
+from mgan_jax.attacks.entry import checked_fit, checked_learned, finite_gradient
 from mgan_jax.attacks.result import attack_result, learned_targets
+from mgan_jax.losses import finite_rows
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Network, Variables
 
 FORMS = ("perturbation", "autoencoding")
@@ -132,7 +133,7 @@ def adversarial_transformation_network(
 
     def fooled_by(log_probabilities: Array, labels: Array) -> Array:
         decisions = log_probabilities.argmax(-1)
-        return decisions != labels if target_label is None else decisions == target_label
+        return finite_rows(log_probabilities) & (decisions != labels if target_label is None else decisions == target_label)
 
     def fit(key: Array, variables, images: Array, labels: Array) -> dict:
         init_key, batch_key = jax.random.split(key)
@@ -141,7 +142,7 @@ def adversarial_transformation_network(
 
         def total(generator, weight, x, y):
             adversarial, whole = transform(generator, x)
-            now = each(variables, adversarial)
+            now = each(variables, finite_gradient(adversarial))
             # Before the cut, where a pixel that is far outside still has a gradient.
             change = jnp.square(whole - x).sum((1, 2, 3))
             parts = [distance(*pair) for pair in zip(now, goals(variables, x, now, y), strict=True)]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.attacks.entry import checked_learned
+from mgan_jax.attacks.entry import checked_learned, sheltered
 from mgan_jax.attacks.result import attack_result, learned_targets
 from mgan_jax.inputs import as_images
 from mgan_jax.losses import label_entropy, least_squares, margin, norm_hinge, targeted_hinge, untargeted_hinge
@@ -78,6 +78,7 @@ def advgan(
         raise ValueError("diversity_weight is 0; a target_entropy needs a first weight above 0")
     if hinge not in HINGES:
         raise ValueError(f"hinge is {hinge!r}; choose one of {', '.join(HINGES)}")
+    classify = sheltered(apply_fn)
 
     def init(key: Array, image_shape: tuple[int, int, int]) -> dict:
         generator_key, discriminator_key = jax.random.split(key)
@@ -97,10 +98,10 @@ def advgan(
         del key, step
         perturbation = generator.apply(generator_variables, images)
         adversarial = jnp.clip(images + perturbation, 0.0, 1.0)
-        logits = apply_fn(variables, adversarial)
+        logits = classify(variables, adversarial)
         asked = state["balance"]["kappa"]
         if match_margin:
-            clean_logits = apply_fn(variables, images)
+            clean_logits = classify(variables, images)
             asked += state["balance"]["match"] * margin(clean_logits, clean_logits.argmax(-1))
         if target_label is not None:
             adversarial_loss = targeted_hinge(logits, jnp.full_like(labels, target_label), asked)

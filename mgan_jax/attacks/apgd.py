@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin, margin_to_fool, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -107,6 +107,7 @@ def apgd_within(
     checks = checkpoints(num_steps)
     lengths = np.zeros(num_steps + 1, np.float32)
     lengths[checks[1:]] = np.diff(checks)  # 0 where there is no checkpoint
+    apply_fn = matched(apply_fn)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         many = loss == "targeted_dlr" and targets is None

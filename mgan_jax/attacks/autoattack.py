@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.apgd import apgd_within
 from mgan_jax.attacks.ball import check_ball, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.fab import fab_within
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import take
@@ -61,6 +61,7 @@ def autoattack(
     }
     projections = fab_within(apply_fn, norm, num_steps, num_restarts, num_target_classes, alpha_max=0.1, eta=1.05, beta=0.9)
     search = square_within(apply_fn, norm, num_queries, area, num_slots=group_size, stretched=False)
+    apply_fn = matched(apply_fn)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         num_classes = jax.eval_shape(apply_fn, variables, images).shape[-1]

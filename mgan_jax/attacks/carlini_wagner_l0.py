@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.carlini_wagner_l2 import image_wise_adam, to_images, to_space
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -108,6 +108,7 @@ def carlini_wagner_l0(
     if not (constant_factor > 1.001 and 0 <= share < 1):
         raise ValueError(f"constant_factor is {constant_factor}, share {share}; choose one > 1.001 and one in [0, 1)")
     init, update = image_wise_adam(learning_rate)
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         del key

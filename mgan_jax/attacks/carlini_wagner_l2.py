@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -99,6 +99,7 @@ def carlini_wagner_l2(
         raise ValueError(f"learning_rate is {learning_rate}, initial_constant {initial_constant}; choose both > 0, c <= 1e10")
     init, update = image_wise_adam(learning_rate)
     between_checks = -(-num_steps // 10)
+    apply_fn = matched(apply_fn)
 
     def objective(w: Array, constant: Array, variables: Variables, images: Array, labels: Array, targets: Array | None):
         x = to_images(w)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.carlini_wagner_l2 import image_wise_adam, to_images, to_space
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -85,6 +85,7 @@ def carlini_wagner_linf(
             f"constant_factor is {constant_factor}, tau_factor {tau_factor}; choose one > 1.001 and one in (0, 0.999)"
         )
     init, update = image_wise_adam(learning_rate)
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         del key

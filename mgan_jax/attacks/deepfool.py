@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import NORMS, direction
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool, runner_up
@@ -44,9 +44,10 @@ def nearest_boundary(
     """
     logits, pullback = jax.vjp(apply, x)
     away = labels if targets is None else runner_up(logits, targets)
+    one_hot = lambda classes: jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)  # noqa: E731
 
     def one(best, towards):
-        between = jax.nn.one_hot(towards, logits.shape[-1]) - jax.nn.one_hot(away, logits.shape[-1])
+        between = one_hot(towards) - one_hot(away)
         (w,) = pullback(between)
         slope, value = dual_norm(w, norm), (logits * between).sum(-1)
         distance = jnp.abs(value) / jnp.where(slope > 0, slope, 0.0)
@@ -99,6 +100,7 @@ def deepfool(
         )
     if not 0 <= overshoot < float("inf"):
         raise ValueError(f"overshoot is {overshoot}; choose it >= 0, and finite")
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         del key

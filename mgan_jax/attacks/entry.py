@@ -1,4 +1,4 @@
-"""What every attack does before it attacks: look at its batch, and answer one without images."""
+"""What every attack does before it attacks: look at its batch, answer one without images, and choose the dtype it computes in."""
 
 import functools
 from collections.abc import Callable
@@ -7,8 +7,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.attacks.result import choose
 from mgan_jax.inputs import as_batch, as_variables
+from mgan_jax.losses import finite_rows
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
+
+
+def matched(apply_fn: ApplyFn) -> ApplyFn:
+    """The network, whose outputs are of the images' dtype: what an attack loops over and returns is of one dtype then."""
+    return lambda variables, images: apply_fn(variables, images).astype(images.dtype)
+
+
+finite_gradient = jax.custom_vjp(lambda images: images)
+"""The images [B, H, W, C] themselves; on the way back the gradient of one that is not finite becomes 0."""
+finite_gradient.defvjp(
+    lambda images: (images, None), lambda _, gradient: (choose(finite_rows(gradient), gradient, jnp.zeros_like(gradient)),)
+)
+
+
+def sheltered(apply_fn: ApplyFn) -> ApplyFn:
+    """`matched`, for what one learns from many images: one whose logits or gradient are not finite teaches nothing.
+
+    Such logits are 0, and such a gradient is 0 for its image alone.
+    """
+
+    def apply(variables: Variables, images: Array) -> Array:
+        logits = matched(apply_fn)(variables, finite_gradient(images))
+        return choose(finite_rows(logits), logits, jnp.zeros_like(logits))
+
+    return apply
 
 
 def checked(apply_fn: ApplyFn, attack: Attack, bounded: bool = True) -> Attack:

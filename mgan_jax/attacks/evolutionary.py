@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, project, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -21,7 +21,7 @@ def first_below(values: Array) -> tuple[Array, Array]:
     fools = values < 0
     any_fools = fools.any(-1)
     index = jnp.where(any_fools, fools.argmax(-1), values.argmin(-1))
-    return index, jnp.where(any_fools, index + 1, values.shape[-1])
+    return index, jnp.where(any_fools, index + 1, values.shape[-1]).astype(jnp.int32)
 
 
 def evolutionary(
@@ -63,6 +63,7 @@ def evolutionary(
     from evosax import algorithms
 
     check_ball(epsilon, norm)
+    apply_fn = matched(apply_fn)
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy is {strategy!r}; choose one of {', '.join(STRATEGIES)}")
     if min(tiles, num_slots) < 1 or not spread > 0:
@@ -90,7 +91,7 @@ def evolutionary(
 
         def shown(z, clean):
             """Candidates [P, h, w, C] on one image."""
-            change = scale * z[:, rows][:, :, columns]
+            change = scale * z.astype(clean.dtype)[:, rows][:, :, columns]
             return project(clean[None] + change, jnp.broadcast_to(clean, change.shape), epsilon, norm)
 
         def step(index, state):
@@ -106,16 +107,18 @@ def evolutionary(
                 None if targets is None else repeated(targets),
             ).reshape(-1, population_size)
             with jax.numpy_rank_promotion("allow"):
-                searches, _ = jax.vmap(search.tell, (0, 0, 0, 0, None))(keys[:, 1], z, values, searches, params)
+                told, _ = jax.vmap(search.tell, (0, 0, 0, 0, None))(keys[:, 1], z, values, searches, params)
             best, seen = first_below(values)
             member = jnp.arange(best.size)
             new = candidates[member, best], values[member, best]
+            # evosax computes in JAX's default dtype.
+            searches = jax.tree.map(lambda new, old: new.astype(old.dtype), told, searches)
             return *choose(new[1] < distance, new, (found, distance)), queries + seen, searches
 
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), num_queries + 1))(jnp.arange(batch))
         with jax.numpy_rank_promotion("allow"):
             searches = jax.vmap(search.init, (0, None, None))(keys, zero, params)
-        state = images, jnp.full(batch, jnp.inf), jnp.zeros(batch, jnp.int32), searches
+        state = images, jnp.full(batch, jnp.inf, images.dtype), jnp.zeros(batch, jnp.int32), searches
         finished = lambda s: (s[1] < 0) | (s[2] > num_queries - population_size)  # noqa: E731
         found, _, used, _ = in_slots(step, finished, state, num_slots)
         return attack_result(apply_fn, variables, images, found, labels, targets, used)

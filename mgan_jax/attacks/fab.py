@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import check_ball, direction, swept
 from mgan_jax.attacks.deepfool import nearest_boundary
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool, rounding, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -166,6 +166,7 @@ def fab_within(
         raise ValueError(f"alpha_max is {alpha_max}, beta {beta}; choose both in [0, 1]")
     if not 1 <= eta < float("inf"):
         raise ValueError(f"eta is {eta}; choose it >= 1, and finite")
+    apply_fn = matched(apply_fn)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         apply = lambda x: apply_fn(variables, x)  # noqa: E731

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import log_odds, margin_to_fool
@@ -73,6 +73,7 @@ def few_pixel(
         )
     if population_size < 4:
         raise ValueError(f"population_size is {population_size}; three others are mixed, so choose at least 4")
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         batch, height, width, channels = images.shape
@@ -85,8 +86,9 @@ def few_pixel(
 
         def first(i):
             place_key, value_key = jax.random.split(jax.random.fold_in(start_key, i))
-            places = jax.random.uniform(place_key, (population_size, num_pixels, 2)) * top[..., :2]
-            values = (128 + 127 * jax.random.normal(value_key, (population_size, num_pixels, channels))) / 255
+            places = jax.random.uniform(place_key, (population_size, num_pixels, 2), images.dtype) * top[..., :2]
+            values = jax.random.normal(value_key, (population_size, num_pixels, channels), images.dtype)
+            values = (128 + 127 * values) / 255
             return jnp.concatenate([places, values.clip(0, 1)], axis=-1)
 
         def children(i, generation, members):
@@ -102,6 +104,7 @@ def few_pixel(
             logits = apply_fn(variables, candidates.reshape(-1, height, width, channels))
             ranked = log_odds(logits, classes[0]) if targets is None else -log_odds(logits, classes[1])
             new, margins = (v.reshape(-1, population_size) for v in (ranked, margin_to_fool(logits, *classes)))
+            new = jnp.where(jnp.isnan(new), jnp.inf, new)
             better = (new < fitness) | (generation == 0)[:, None]
             parents = jnp.where(better[..., None, None], members, parents)
             fitness = jnp.where(better, new, fitness)
@@ -109,13 +112,13 @@ def few_pixel(
             done = fools.any(-1)
             winner = jnp.take_along_axis(members, fools.argmax(-1)[:, None, None, None], axis=1)[:, 0]
             best = jnp.take_along_axis(parents, fitness.argmin(-1)[:, None, None, None], axis=1)[:, 0]
-            seen = jnp.where(done, fools.argmax(-1) + 1, population_size)
+            seen = jnp.where(done, fools.argmax(-1) + 1, population_size).astype(jnp.int32)
             return choose(done, winner, best), parents, fitness, generation + 1, queries + seen, done
 
         everyone = jnp.arange(batch)
         zeros = jnp.zeros(batch, jnp.int32)
         members = jax.vmap(first)(everyone)
-        state = members[:, 0], members, jnp.full(members.shape[:2], jnp.inf), zeros, zeros, zeros > 0
+        state = members[:, 0], members, jnp.full(members.shape[:2], jnp.inf, images.dtype), zeros, zeros, zeros > 0
         state = in_slots(step, lambda s: s[5] | (s[3] > num_generations), state, num_slots)
         adversarial = jax.vmap(painted)(images, state[0][:, None])[:, 0]
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, state[4])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from optax import softmax_cross_entropy_with_integer_labels
 
 from mgan_jax.attacks.ball import check_ball, direction, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -32,6 +32,7 @@ def fgsm(
       ValueError: epsilon out of range, or another norm.
     """
     check_ball(epsilon, norm)
+    apply_fn = matched(apply_fn)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         del key

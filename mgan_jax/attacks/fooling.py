@@ -4,7 +4,7 @@ arXiv:1412.1897)."""
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
 
@@ -69,6 +69,7 @@ def fooling(
         raise ValueError(f"num_steps is {num_steps}, step_size {step_size}; both must be positive and finite")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; choose it between 0 and 1, without them")
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         del key

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.attacks.ball import swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import runner_up
 from mgan_jax.types import ApplyFn, Attack, AttackResult
@@ -60,13 +60,15 @@ def gradient_descent(
         raise ValueError(f"output is {output!r}; choose one of {', '.join(OUTPUTS)}")
     if not 0 <= brightness <= 1:
         raise ValueError(f"brightness is {brightness}; choose it between 0 and 1")
+    apply_fn = matched(apply_fn)
 
     def attack(distance_weight, key, variables, images, labels, targets=None) -> AttackResult:
         classes = runner_up(apply_fn(variables, images), labels) if targets is None else targets
 
         def cost(x):
             logits = apply_fn(variables, x)
-            answer = jnp.square(jax.nn.one_hot(classes, logits.shape[-1]) - OUTPUTS[output](logits)).sum(-1) / 2
+            goal = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
+            answer = jnp.square(goal - OUTPUTS[output](logits)).sum(-1) / 2
             costs = answer + distance_weight * jnp.square(x - images).sum((1, 2, 3))
             return costs.sum(), costs
 

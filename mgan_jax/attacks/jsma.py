@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import default_slots, in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -66,12 +66,12 @@ def best_pair(u: Array, v: Array, domain: Array) -> tuple[Array, Array, Array]:
         return jnp.minimum(square, product(u + u.max(1, keepdims=True), v + v.max(1, keepdims=True)))
 
     def one(s: Rows) -> Rows:
-        p = s.bound.argmax(1)
+        p = s.bound.argmax(1).astype(jnp.int32)
         row = index == column(p)
         at = lambda values, place: jnp.take_along_axis(values, column(place), 1)  # noqa: E731
         own_u, own_v = at(s.u, p), at(s.v, p)
         values = jnp.where(row, 0.0, product(s.u + own_u, s.v + own_v))
-        q, value = values.argmax(1), values.max(1)
+        q, value = values.argmax(1).astype(jnp.int32), values.max(1)
         fitting = jnp.sqrt((own_v + at(s.v, q)) / (own_u + at(s.u, q)))[:, 0]
         # Nothing yet: towards the side that this row lacks, so that a search in vain ends soon.
         searching = s.tilt * jnp.where((own_v < own_u)[:, 0], 0.5, 2.0)
@@ -133,6 +133,7 @@ def jsma(
     slots = default_slots() if num_slots is None else num_slots
     if slots < 1:
         raise ValueError(f"num_slots is {num_slots}; images are attacked that many at a time, choose at least 1")
+    apply_fn = matched(apply_fn)
 
     def slopes(logits: Array, pullback: Callable[[Array], tuple[Array]], goal: Array) -> tuple[Array, Array]:
         """dF_t / dX and -sum_{j != t} dF_j / dX, [B, H, W, C], t the goal."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, project, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.inversion import Decode, Descent, check_descent, invert
 from mgan_jax.losses import margin, margin_to_fool
@@ -69,6 +69,7 @@ def latent_space(
       ValueError: epsilon out of range, another norm, numbers or rates that are not positive, a factor not above 1.
     """
     check_ball(epsilon, norm)
+    apply_fn, decode, classify = matched(apply_fn), matched(decode), matched(classify)
     descent = Descent(inversion_steps, inversion_rate, 0.9, "adam")
     check_descent(descent)
     if num_steps < 1 or not learning_rate > 0 or not initial_weight > 0 or not weight_factor > 1:
@@ -84,7 +85,7 @@ def latent_space(
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         weights = generator(variables)
-        starts = jax.random.normal(key, (num_restarts, code_size))
+        starts = jax.random.normal(key, (num_restarts, code_size), images.dtype)
         first = invert(decode, weights, images, starts, descent).codes
         clean_logits = classify(variables, decode(weights, first))
         clean_margin = margin(clean_logits, clean_logits.argmax(-1))
@@ -113,8 +114,8 @@ def latent_space(
                 weight = jnp.clip(weight * jnp.where(found[1] < 0, weight_factor, 1 / weight_factor), *WEIGHTS)
                 return optax.apply_updates(codes, updates), state, weight, best
 
-            best = images, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, jnp.inf)
-            carry = first, transform.init(first), jnp.full(labels.shape, initial_weight), best
+            best = images, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, jnp.inf, images.dtype)
+            carry = first, transform.init(first), jnp.full(labels.shape, initial_weight, images.dtype), best
             codes, _, weight, best = jax.lax.fori_loop(0, num_steps, step, carry)
             return keep(best, *objective(codes, weight)[1])[0]
 
@@ -124,7 +125,7 @@ def latent_space(
             return choose(distance < best[1], (adversarial, distance), best), None
 
         best = images, margin_to_fool(apply_fn(variables, images), labels, targets)
-        (adversarial, _), _ = jax.lax.scan(one, best, jnp.asarray(confidences, jnp.float32))
+        (adversarial, _), _ = jax.lax.scan(one, best, jnp.asarray(confidences, images.dtype))
         used = num_steps * len(confidences)
         return attack_result(apply_fn, variables, images, adversarial, labels, targets, used=used)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from optax import softmax_cross_entropy_with_integer_labels
 
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool, runner_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -127,6 +127,7 @@ def lbfgs(
         raise ValueError(f"{counts}; all must be positive")
     if not 0 < initial_c < float("inf"):
         raise ValueError(f"initial_c is {initial_c}; choose it > 0, and finite")
+    apply_fn = matched(apply_fn)
 
     def attack(key, variables, images, labels, targets=None) -> AttackResult:
         del key

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.attacks.advgan import advgan
+from mgan_jax.attacks.entry import sheltered
 from mgan_jax.losses import disagreement, log_odds, relative_disagreement
 from mgan_jax.types import ApplyFn, Array, GenerativeAttack, GeneratorStep, Mutation, Network
 
@@ -110,7 +111,7 @@ def mgan(
     for name, value in (("num_mutants", num_mutants), ("redraw_every", redraw_every), ("normal_images", normal_images)):
         if value < 1:
             raise ValueError(f"{name} is {value}; choose it >= 1")
-    operators = tuple(mutations)
+    operators, classify = tuple(mutations), sheltered(apply_fn)
     thresholds = jnp.asarray(min_accuracy_ratios if min_accuracy_ratios is not None else [0.0] * len(operators))
 
     def init(key: Array, image_shape: tuple[int, int, int]) -> dict:
@@ -142,7 +143,7 @@ def mgan(
         # The images that judge a mutant are not those that its normal LCR is taken on, or that LCR would be low by selection.
         half = max(1, min(normal_images, len(images) // 2))
         shown, shown_labels = images[: 2 * half], labels[: 2 * half]
-        clean_decisions = apply_fn(variables, shown).argmax(-1)
+        clean_decisions = classify(variables, shown).argmax(-1)
         normal_decisions, accuracy = clean_decisions[:half], (clean_decisions == shown_labels)[-half:].mean()
         tested = done.adversarial[:half] if reference == "normal" else done.adversarial
         decisions = jax.lax.stop_gradient(done.logits.argmax(-1))[: len(tested)]
@@ -153,7 +154,7 @@ def mgan(
         def one(mutant):
             index, mutant_key = mutant
             mutated = jax.lax.stop_gradient(jax.lax.switch(index, operators, mutant_key, variables))
-            logits, shown_logits = apply_fn(mutated, tested), apply_fn(mutated, shown)
+            logits, shown_logits = classify(mutated, tested), classify(mutated, shown)
             normal_logits, mutant_labels = shown_logits[:half], shown_logits.argmax(-1)
             counts = (mutant_labels == shown_labels)[-half:].mean() >= thresholds[index] * accuracy
             flips = (fooled & (logits.argmax(-1) != decisions)).sum() / jnp.maximum(fooled.sum(), 1)

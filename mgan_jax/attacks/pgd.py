@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -64,6 +64,7 @@ def pgd(
         without a random start.
     """
     check_ball(epsilon, norm)
+    apply_fn = matched(apply_fn)
     if num_steps < 1 or not (step_size is None or step_size > 0) or not gradient_scale > 0:
         raise ValueError(
             f"num_steps is {num_steps}, step_size {step_size}, gradient_scale {gradient_scale}; all must be positive"

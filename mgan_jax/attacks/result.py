@@ -6,18 +6,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mgan_jax.losses import margin_to_fool
+from mgan_jax.losses import finite_rows, margin_to_fool
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
 
 
 def choose(better: Array, new: Any, old: Any) -> Any:
     """Trees of arrays [B, ...]: image by image `new` where `better` [B], else `old`."""
     return jax.tree.map(lambda n, o: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, o), new, old)
-
-
-def finite_rows(array: Array) -> Array:
-    """Whether all values of each row [B, ...] are finite, [B]."""
-    return jnp.isfinite(array).all(tuple(range(1, array.ndim)))
 
 
 def rounded(images: Array) -> Array:
@@ -61,7 +56,8 @@ def attack_result(
       used: [B] gradients or queries an image, or one number for all.
     """
     chex.assert_equal_shape([images, adversarial])
-    clean_logits = apply_fn(variables, images)
+    answer = lambda x: apply_fn(variables, x).astype(images.dtype)  # noqa: E731
+    clean_logits = answer(images)
     clean_correct = (clean_logits.argmax(-1) == labels) & finite_rows(clean_logits)
 
     def fools(logits: Array) -> Array:
@@ -69,14 +65,14 @@ def attack_result(
         return fooled if targets is None else fooled & (labels != targets)
 
     ended_finite = finite_rows(adversarial)
-    adversarial = choose(ended_finite, adversarial, images)
-    logits = apply_fn(variables, adversarial)
+    adversarial = choose(ended_finite, adversarial.astype(images.dtype), images)
+    logits = answer(adversarial)
     change = jnp.abs(adversarial - images)
     flat = change.reshape(change.shape[0], -1)
     return AttackResult(
         adversarial=adversarial,
         success=fools(logits),
-        success_rounded=fools(apply_fn(variables, rounded(adversarial))),
+        success_rounded=fools(answer(rounded(adversarial))),
         clean_correct=clean_correct,
         logits=logits,
         l0=(change > 0).any(-1).sum((1, 2), dtype=jnp.int32),

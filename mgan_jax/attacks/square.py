@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.attacks.ball import check_ball, project, swept
-from mgan_jax.attacks.entry import checked
+from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.attacks.slots import in_slots, take
 from mgan_jax.losses import margin_to_fool
@@ -103,6 +103,7 @@ def square_within(
     if not 0 < area <= 1:
         raise ValueError(f"area is {area}; it is a share of the image, so choose it in (0, 1]")
     least, scale = 1 if norm == "linf" else 3, num_queries / 10000 if stretched else 1.0
+    apply_fn = matched(apply_fn)
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         batch, height, width, channels = images.shape
@@ -116,7 +117,8 @@ def square_within(
         def start(key):
             """The first perturbation of an image, [H, W, C]."""
             if norm == "linf":
-                return epsilon * jax.random.rademacher(key, (1, width, channels), images.dtype) * jnp.ones((*shape, 1))
+                stripes = jax.random.rademacher(key, (1, width, channels), images.dtype)
+                return epsilon * jnp.broadcast_to(stripes, (*shape, channels))
             sign_key, across_key = jax.random.split(key)
             tile = max(min(shape) // 5, 1)
             rows, columns = height // tile, width // tile

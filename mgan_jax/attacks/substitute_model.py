@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mgan_jax.attacks.entry import checked_fit, checked_learned
+from mgan_jax.attacks.entry import checked_fit, checked_learned, matched
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.result import attack_result
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, LearnedAttack, Variables
@@ -69,6 +69,7 @@ def substitute_model(
         )
     transform = optimizer or optax.sgd(1e-2, momentum=0.9)
     crafting = make_attack(classifier.apply)
+    apply_fn = matched(apply_fn)
 
     def fit(key, variables, images, labels) -> dict:
         del labels

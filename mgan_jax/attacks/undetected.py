@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from mgan_jax.attacks.entry import finite_gradient
 from mgan_jax.types import Array, GenerativeAttack, GeneratorStep, Variables
 
 
@@ -36,7 +37,9 @@ def undetected(
 
     def generator_loss(generator, state, key, step, variables, images, labels) -> tuple[Array, GeneratorStep]:
         loss, done = attack.generator_loss(generator, state, key, step, variables, images, labels)
-        above = excess(variables, done.adversarial)
+        above = excess(variables, finite_gradient(done.adversarial))
+        # What a detector cannot say of an image teaches nothing.
+        above = jnp.where(jnp.isfinite(above), above, -margin)
         total = loss + weight * jnp.maximum(above + margin, 0.0).sum(0).mean()
         return total, done._replace(metrics={**done.metrics, "loss": total, "detected": (above > 0).any(0).mean()})
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from mgan_jax.attacks.ball import check_ball, direction, project, swept
-from mgan_jax.attacks.entry import checked_fit, checked_learned
+from mgan_jax.attacks.entry import checked_fit, checked_learned, finite_gradient, matched
 from mgan_jax.attacks.result import attack_result, learned_targets
-from mgan_jax.losses import margin_to_fool
+from mgan_jax.losses import finite_rows, margin_to_fool
 from mgan_jax.types import ApplyFn, Array, AttackResult, LearnedAttack, Variables
 
 LOSSES = ("cross_entropy", "margin")
@@ -76,6 +76,7 @@ def universal_perturbation(
         raise ValueError(f"classes is {tuple(classes)}, target_label {target_label}; choose other classes, at least one")
     if collateral_weight and classes is None:
         raise ValueError(f"collateral_weight is {collateral_weight}; it needs classes that leave others, or choose 0")
+    apply_fn = matched(apply_fn)
 
     def inside(delta: Array, epsilon: Array) -> Array:
         if norm == "linf":
@@ -111,7 +112,7 @@ def universal_perturbation(
             y = labels[index]
 
             def total(x):
-                logits = apply_fn(variables, x)
+                logits = apply_fn(variables, finite_gradient(x))
                 kept = optax.softmax_cross_entropy_with_integer_labels(logits, y)
                 parts = jnp.where(chosen[index], climbed(logits, y), -collateral_weight * jnp.where(others[index], kept, 0.0))
                 return parts.sum()
@@ -135,7 +136,8 @@ def universal_perturbation(
             def count(i, counts):
                 index = i * batch_size + jnp.arange(batch_size)
                 valid, index = index < len(labels), jnp.minimum(index, len(labels) - 1)
-                decisions = apply_fn(variables, jnp.clip(images[index] + delta, 0.0, 1.0)).argmax(-1)
+                logits = apply_fn(variables, jnp.clip(images[index] + delta, 0.0, 1.0))
+                decisions, valid = logits.argmax(-1), valid & finite_rows(logits)
                 wrong = decisions != labels[index]
                 fooled = wrong if target_label is None else decisions == target_label
                 return counts + jnp.stack([valid & chosen[index] & fooled, valid & others[index] & wrong]).sum(1)

@@ -31,8 +31,8 @@ class Attacked(NamedTuple):
       images: [N, H, W, C].
       success, success_rounded: [N] bool, as in `AttackResult`.
       used: [N] gradients or queries.
-      numbers: `seconds` of the attack and `compile_seconds`; `fit_seconds` of one that learns, else None; `out_of_bounds` and
-        `not_finite`, counts; `extras`, as `experiments.extras` gives them.
+      numbers: `seconds` of the attack and `compile_seconds`; `fit_seconds` of one that learns, else None; `out_of_bounds`,
+        values, and `not_finite`, images, are counts; `extras`, as `experiments.extras` gives them.
     """
 
     images: np.ndarray
@@ -248,7 +248,7 @@ def run_attack(
         "fit_seconds": fit_seconds,
         "out_of_bounds": int(((result.adversarial < 0) | (result.adversarial > 1)).sum()),
         "extras": extras(method, arguments, state, classifier, variables, test, result),
-        "not_finite": int((~np.isfinite(result.adversarial)).sum() + (~np.isfinite(result.logits)).sum()),
+        "not_finite": int((~result.finite).sum()),
     }
 
 

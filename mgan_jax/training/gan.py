@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.inputs import as_classes, as_images, as_variables
 from mgan_jax.training import loop
 from mgan_jax.types import Array, Attack, GenerativeAttack, TrainState, Variables
 
@@ -75,7 +76,7 @@ def fit(
       key: consumed.
       attack: as `attacks.mgan` gives it.
       variables: the target's.
-      images, labels: training data, [N, H, W, C] in [0, 1] and [N].
+      images, labels: training data, [N, H, W, C] in [0, 1] and [N], at least one.
       epochs, batch_size, learning_rate: of the training.
       seed: of the order of the data.
 
@@ -84,7 +85,12 @@ def fit(
 
     Raises:
       FloatingPointError: a loss is not finite.
+      ValueError: as `inputs.as_images` and `inputs.as_classes` do, or there are no images.
     """
+    variables, images = as_variables(variables), as_images(images)
+    labels = as_classes(labels, images.shape)
+    if not len(images):
+        raise ValueError(f"images are of the shape {images.shape}; there is nothing to learn from, so give at least one")
     init_key, step_key = jax.random.split(key)
     chunk_size = min(50, max(1, len(images) // batch_size))
     steps = loop.num_steps(epochs, len(images), batch_size, chunk_size)
