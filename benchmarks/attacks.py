@@ -21,6 +21,10 @@ from mgan_jax.build import build
 NETWORK = "lenet"
 NUM_IMAGES = {"small": 8, "paper": 1000, "large": 1000}
 JSMA_IMAGES = {"small": 4, "paper": 100, "large": 100}
+SEARCHED_IMAGES = {"small": 4, "paper": 100, "large": 1000}
+QUERIES = {"small": 50, "paper": 5000, "large": 5000}
+RADIUS = {"small": 0.3, "paper": 0.1, "large": 0.1}
+"""Of AutoAttack and Square, so that it does not fool all, but at the smallest size."""
 PGD_STEPS = {"small": 5, "paper": 40, "large": 40}
 SEARCHES = {"small": (2, 5), "paper": (9, 100), "large": (9, 100)}
 DEEPFOOL_STEPS = 50
@@ -39,8 +43,10 @@ class Work(NamedTuple):
       num_images: how many.
       batch: how many at once, ours; attacks that stop image by image share their slots in a larger one.
       attack: our factory's name; arguments: its own.
-      foolbox: class of Foolbox and its arguments, or None: JSMA, targeted, of ART and torchattacks.
+      peers: `peers(work, target)` gives names and attacks of others.
+      theirs: the peer's class and its arguments.
       radius: what Foolbox is told of the ball; None for attacks that minimise.
+      targeted: whether the labels given are targets.
     """
 
     name: str
@@ -48,28 +54,33 @@ class Work(NamedTuple):
     batch: int
     attack: str
     arguments: Mapping[str, Any]
-    foolbox: tuple[str, Mapping[str, Any]] | None
+    peers: Callable[["Work", material.Target], Iterator[tuple[str, Peer]]]
+    theirs: tuple[str, Mapping[str, Any]]
     radius: float | None = None
+    targeted: bool = False
 
 
 def works(size: str) -> list[Work]:
     """What is measured."""
     number, pgd, (searches, steps) = NUM_IMAGES[size], PGD_STEPS[size], SEARCHES[size]
     own = {"epsilon": 0.3, "num_steps": pgd, "step_size": 0.01}
+    searched = {"num_searches": searches, "num_steps": steps, "learning_rate": 0.1}
     theirs = {"binary_search_steps": searches, "steps": steps, "stepsize": 0.1, "abort_early": False}
+    few, queries, radius = SEARCHED_IMAGES[size], QUERIES[size], RADIUS[size]
+    square = {"norm": "Linf", "eps": radius, "n_queries": queries, "p_init": 0.8}
+    auto = {"norm": "Linf", "eps": radius, "n_classes": material.NUM_CLASSES}
     return [
-        Work(f"PGD, {pgd} steps", number, 16, "pgd", own, ("LinfPGD", {"abs_stepsize": 0.01, "steps": pgd}), 0.3),
-        Work(
-            f"C&W L2, {searches} x {steps}",
-            number,
-            16,
-            "carlini_wagner_l2",
-            {"num_searches": searches, "num_steps": steps, "learning_rate": 0.1},
-            ("L2CarliniWagnerAttack", theirs),
-        ),
-        Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, 100, "deepfool", {}, ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
-        Work("JSMA, targeted", JSMA_IMAGES[size], 50, "jsma", {"outputs": "softmax", "gamma": 0.1}, None),
-    ]
+        Work(f"PGD, {pgd} steps", number, 16, "pgd", own, foolbox_peers, ("LinfPGD", {"abs_stepsize": 0.01, "steps": pgd}), 0.3),
+        Work(f"C&W L2, {searches} x {steps}", number, 16, "carlini_wagner_l2", searched, foolbox_peers,
+             ("L2CarliniWagnerAttack", theirs)),
+        Work(f"DeepFool, {DEEPFOOL_STEPS} steps", number, 100, "deepfool", {}, foolbox_peers,
+             ("L2DeepFoolAttack", {"steps": DEEPFOOL_STEPS})),
+        Work("JSMA, targeted", JSMA_IMAGES[size], 50, "jsma", {"outputs": "softmax", "gamma": 0.1}, jsma_peers,
+             ("JSMA", {"theta": 1.0, "gamma": 0.1}), targeted=True),
+        Work(f"Square, {queries} queries at {radius}", few, 100, "square", {"epsilon": radius, "num_queries": queries},
+             torchattacks_peer, ("Square", square)),
+        Work(f"AutoAttack at {radius}", few, 100, "autoattack", {"epsilon": radius}, torchattacks_peer, ("AutoAttack", auto)),
+    ]  # fmt: skip
 
 
 def torch_target(target: material.Target) -> Any:
@@ -110,7 +121,7 @@ def foolbox_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Pe
 
     from benchmarks import torch_networks
 
-    name, arguments = work.foolbox
+    name, arguments = work.theirs
     attack = getattr(foolbox.attacks, name)(**arguments)
     goal = foolbox.criteria.Misclassification
     radius = {} if work.radius is None else {"epsilon": work.radius}
@@ -131,7 +142,24 @@ def foolbox_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Pe
     yield "Foolbox, JAX", on_jax
 
 
-def jsma_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
+def torchattacks_peer(work: Work, target: material.Target) -> Iterator[tuple[str, Peer]]:
+    """torchattacks on PyTorch, a function of images [B, H, W, C] and labels [B]."""
+    import torch
+    import torchattacks
+
+    from benchmarks import torch_networks
+
+    name, arguments = work.theirs
+    attack = getattr(torchattacks, name)(torch_target(target), **arguments)
+
+    def on_torchattacks(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(labels.astype(np.int64))
+        return attack(torch_networks.images(images), given).detach().permute(0, 2, 3, 1).cpu().numpy()
+
+    yield "torchattacks, PyTorch", on_torchattacks
+
+
+def jsma_peers(work: Work, target: material.Target) -> Iterator[tuple[str, Peer]]:
     """ART, which takes the two greatest gradients and searches no pairs, and torchattacks, which searches all; on PyTorch.
 
     Each is a function of images [B, H, W, C] and targets [B].
@@ -154,7 +182,8 @@ def jsma_peers(target: material.Target) -> Iterator[tuple[str, Peer]]:
         return greatest.generate(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), targets).transpose(0, 2, 3, 1)
 
     yield "ART, PyTorch", on_art
-    pairs = torchattacks.JSMA(network, theta=1.0, gamma=0.1)
+    name, arguments = work.theirs
+    pairs = getattr(torchattacks, name)(network, **arguments)
 
     def on_torchattacks(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         # It aims at the class after the label it is given.
@@ -202,7 +231,7 @@ def rows(settings: Settings) -> Iterator[Row]:
         target = material.target(NETWORK, settings.size, settings.data_dir)
         images, labels = (array[: work.num_images] for array in target.test)
         check(target, images, settings.tolerance)
-        targets = None if work.foolbox else (labels + 1) % material.NUM_CLASSES
+        targets = (labels + 1) % material.NUM_CLASSES if work.targeted else None
         arrays = (images, labels) if targets is None else (images, labels, targets)
         attack = jax.jit(build("attacks", work.attack, apply_fn=target.classifier.apply, **work.arguments))
         batch = min(work.batch, work.num_images)
@@ -215,7 +244,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 
         ours = partial(batched, run, batch, *arrays, threads=True)
         fooled, distance = outcome(target, ours(), images, labels, targets)
-        for peer, run_peer in foolbox_peers(work, target) if work.foolbox else jsma_peers(target):
+        for peer, run_peer in work.peers(work, target):
             given = (images, labels if targets is None else targets)
             size, answers = fastest(run_peer, *given)
             peers_fooled, peers_distance = outcome(target, answers, images, labels, targets)
