@@ -49,14 +49,22 @@ def pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
+def path(text: str) -> Path:
+    """A path of the command line, the home folder in place of ~."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"there is no home folder for {text.split('/')[0]}") from None
+
+
 def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a benchmark; mistakes in them end here, in one line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=SIZES, default="small", help="small: that it runs; paper: the targets; large: all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the rows are written, after each row anew")
+    parser.add_argument("--json", type=path, metavar="FILE", help="where the rows are written, after each row anew")
     parser.add_argument("--rows", type=pattern, default=re.compile(""), metavar="REGEX", help="only rows it is found in")
     parser.add_argument("--rounds", type=int, help="of A B A B; default: 2 at small, 5 at paper, 3 at large")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="IDX files to use in place of scikit-learn's digits, enlarged")
+    parser.add_argument("--data_dir", type=path, metavar="FOLDER", help="IDX files in place of scikit-learn's digits, enlarged")
     parser.add_argument("--precision", choices=tuple(PRECISIONS), default="float32", help="of products on an accelerator")
     parsed = parser.parse_args(argv)
     if parsed.rounds is None:
@@ -65,7 +73,7 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
         parser.error(f"--rounds is {parsed.rounds}; choose at least 1")
     if parsed.json is not None and not parsed.json.absolute().parent.is_dir():
         parser.error(f"--json: there is no folder {parsed.json.absolute().parent}")
-    if parsed.data_dir is not None and not Path(parsed.data_dir).is_dir():
+    if parsed.data_dir is not None and not parsed.data_dir.is_dir():
         parser.error(f"--data_dir: there is no folder {parsed.data_dir}")
     return parsed
 
@@ -132,7 +140,8 @@ def run(title: str, flags: argparse.Namespace, rows: Callable[[Settings], Iterat
     roofs = f"{peaks.flops / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s"
     print(f"{title}, {flags.size}, {device()}: {roofs}", flush=True)
     tolerance = PRECISIONS[flags.precision]
-    settings = Settings(flags.size, flags.rounds, lambda name: bool(flags.rows.search(name)), flags.data_dir, tolerance, peaks)
+    data_dir = None if flags.data_dir is None else str(flags.data_dir)
+    settings = Settings(flags.size, flags.rounds, lambda name: bool(flags.rows.search(name)), data_dir, tolerance, peaks)
     done: list[Row] = []
     for row in rows(settings):
         done.append(row)

@@ -66,12 +66,27 @@ def test_the_table_shows_every_row(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--size=tiny"], ["--rows=("], ["--rounds=0"], ["--json=/nowhere/at/all.json"], ["--data_dir=/nowhere"]]
+    "arguments",
+    [
+        ["--size=tiny"],
+        ["--rows=("],
+        ["--rounds=0"],
+        ["--json=/nowhere/at/all.json"],
+        ["--data_dir=/nowhere"],
+        ["--data_dir=~nobody_there/x"],
+        ["--json=~nobody_there/x"],
+    ],
 )
 def test_mistakes_on_the_command_line_are_told(arguments, capsys):
     with pytest.raises(SystemExit):
         command_line.parse("a benchmark", arguments)
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parsed = command_line.parse("a benchmark", ["--data_dir=~", "--json=~/rows.json"])
+    assert (parsed.data_dir, parsed.json) == (tmp_path, tmp_path / "rows.json")
 
 
 def test_flops_of_a_lenet_by_hand():
