@@ -139,8 +139,15 @@ def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any
     number = 1 if jax.process_count() > 1 else cores if jax.default_backend() == "cpu" else 2
     if number == 1:
         return [function(item) for item in items]
+    x64 = jax.config.jax_enable_x64
+
+    def run(item: Any) -> Any:
+        # A setting of the thread that calls is not one of those that it starts.
+        with jax.enable_x64(x64):
+            return function(item)
+
     with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(run, items))
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:

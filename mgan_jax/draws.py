@@ -112,7 +112,7 @@ def _searched(draws: Array, chosen: int) -> Array:
     start = (jnp.int32(0), jnp.int32(0), jnp.int32(GRID), jnp.float32(size), jnp.float32(0))
     unfinished = lambda state: (state[2] - state[1] > 1) & (state[4] < chosen)  # noqa: E731
     _, low, high, _, above = lax.while_loop(unfinished, narrowed, start)
-    ties, places = draws == low / np.float32(GRID), jnp.arange(size)
+    ties, places = draws == low / np.float32(GRID), jnp.arange(size, dtype=jnp.int32)
 
     def next_tie(state: tuple[Array, Array]) -> tuple[Array, Array]:
         last, missing = state
@@ -129,7 +129,7 @@ def order(bits: Array) -> Array:
     place in the other half of a number, then the upper halves.
     """
     if jax.default_backend() != "cpu" or bits.shape[-1] > 2**16:
-        return jnp.argsort(bits, axis=-1)
+        return jnp.argsort(bits, axis=-1).astype(jnp.int32)
     half, place = np.uint32(2**16 - 1), lax.broadcasted_iota(np.uint32, bits.shape, bits.ndim - 1)
 
     def places(digits: Array) -> Array:

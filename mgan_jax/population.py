@@ -90,7 +90,7 @@ def digests(mutants: Variables) -> tuple[str, ...]:
     for i in range(len(leaves[0])):
         digest = hashlib.sha256()
         for leaf in leaves:
-            digest.update(np.ascontiguousarray(leaf[i]))
+            digest.update(leaf[i].tobytes())
         result.append(digest.hexdigest())
     return tuple(result)
 

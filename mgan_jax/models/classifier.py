@@ -34,23 +34,24 @@ class Chain(nn.Module):
 
 
 def draw_kernels(key: Array, variables: Variables) -> Variables:
-    """Fills every `kernel` leaf with N(0, 2 / fan_in) values (He et al. 2015) from a single draw.
+    """Fills every `kernel` leaf with N(0, 2 / fan_in) values (He et al. 2015) from a single draw, float32 under x64 too.
 
     Args:
       key: consumed.
       variables: a tree whose kernels, [..., in, out], are still zero.
 
     Returns:
-      The same tree; leaves that are no kernel are untouched.
+      The same tree; leaves that are no kernel keep their values.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(variables)
     sizes = [leaf.size if path[-1].key == "kernel" else 0 for path, leaf in leaves]
-    values = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    values = jnp.split(jax.random.normal(key, (sum(sizes),), jnp.float32), np.cumsum(sizes)[:-1])
     drawn = [
         value.reshape(leaf.shape) * np.sqrt(2.0 * leaf.shape[-1] / leaf.size) if value.size else leaf
         for value, (_, leaf) in zip(values, leaves, strict=True)
     ]
-    return jax.tree.unflatten(treedef, drawn)
+    single = [leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf for leaf in drawn]
+    return jax.tree.unflatten(treedef, single)
 
 
 def initialise(key: Array, module: nn.Module, *inputs: Array) -> Variables:

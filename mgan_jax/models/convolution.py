@@ -88,7 +88,8 @@ def _spread(gradient: Array, kernel: Array, padding: Padding) -> Array:
     down = [(i - top, height - 1 - i - bottom, 0) for i in range(height)]
     across = [(j - left, width - 1 - j - right, 0) for j in range(width)]
     taps = [(i, j) for i in range(height) for j in range(width)]
-    return sum(lax.pad(products[i, j], 0.0, ((0, 0, 0), down[i], across[j], (0, 0, 0))) for i, j in taps)
+    zero = jnp.zeros((), products.dtype)
+    return sum(lax.pad(products[i, j], zero, ((0, 0, 0), down[i], across[j], (0, 0, 0))) for i, j in taps)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -109,14 +110,15 @@ def _backward(padding: Padding, finished: bool, saved: tuple[Array, Array], grad
         to_images = _spread(gradient, kernel, padding)
         patches = _patches(padded, gradient.shape[1:3], height, width, finished=True)
         patches = patches.reshape(height * width * channels, -1)
-        return to_images, (patches @ gradient.reshape(out, -1).T).reshape(kernel.shape)
+        to_kernel = (patches @ gradient.reshape(out, -1).T).reshape(kernel.shape)
+        return to_images.astype(images.dtype), to_kernel.astype(kernel.dtype)
     turned = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip((height, width), padding, strict=True))
     to_images = _correlate(gradient, kernel[::-1, ::-1].transpose(0, 1, 3, 2), turned, True)
     # Slices of the gradient instead of the images, padded so far that every tap has one.
     spread = jnp.pad(gradient, ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0)))
     patches = _patches(spread, padded.shape[1:3], height, width, finished=True).reshape(height * width * out, -1)
     products = (patches @ padded.reshape(channels, -1).T).reshape(height, width, out, channels)
-    return to_images, products[::-1, ::-1].transpose(0, 1, 3, 2)
+    return to_images.astype(images.dtype), products[::-1, ::-1].transpose(0, 1, 3, 2).astype(kernel.dtype)
 
 
 _correlate.defvjp(_forward, _backward)
@@ -139,6 +141,7 @@ def convolution(images: Array, kernel: Array, stride: int = 1, padding: str = "S
     """
     strides, (height, width, _, out) = (stride, stride), kernel.shape
     if jax.default_backend() != "cpu":
+        images, kernel = promoted(images, kernel)
         return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=("CHWN", "HWIO", "CHWN"))
     pads = tuple(map(tuple, lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)))
     if stride == 1:
@@ -146,6 +149,12 @@ def convolution(images: Array, kernel: Array, stride: int = 1, padding: str = "S
     images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     shape = tuple((size - tap) // stride + 1 for size, tap in zip(images.shape[1:3], (height, width), strict=True))
     return jnp.tensordot(kernel.reshape(-1, out).T, _patches(images, shape, height, width, stride, finished=True), 1)
+
+
+def promoted(images: Array, kernel: Array) -> tuple[Array, Array]:
+    """Both in the dtype that their products have: XLA's convolution takes no two."""
+    dtype = jnp.promote_types(images.dtype, kernel.dtype)
+    return images.astype(dtype), kernel.astype(dtype)
 
 
 def upsampled_convolution(images: Array, kernel: Array) -> Array:

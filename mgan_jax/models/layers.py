@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mgan_jax.models.convolution import convolution, upsampled_convolution
+from mgan_jax.models.convolution import convolution, promoted, upsampled_convolution
 from mgan_jax.types import Array
 
 
@@ -54,7 +54,7 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (features,))
         if self.batch_first:
             axes = ("NHWC", "HWIO", "NHWC")
-            y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, self.padding, dimension_numbers=axes)
+            y = lax.conv_general_dilated(*promoted(x, kernel), (self.stride,) * 2, self.padding, dimension_numbers=axes)
             return y + bias[None, None, None]
         y = upsampled_convolution(x, kernel) if self.upsample else convolution(x, kernel, self.stride, self.padding)
         return y + bias[:, None, None, None]
@@ -126,7 +126,7 @@ max_pool.defvjp(_max_pool, _max_pool_backward)
 
 def max_pool_batch_first(images: Array) -> Array:
     """`max_pool` of [B, H, W, C]; slices as there would be five times slower in this order of the axes."""
-    return lax.reduce_window(images, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return lax.reduce_window(images, jnp.array(-jnp.inf, images.dtype), lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 def flatten(images: Array) -> Array:

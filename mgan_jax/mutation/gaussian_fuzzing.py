@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.inputs import as_variables
 from mgan_jax.mutation.selection import check_rate, layer, layers, masks, replace_layers
 from mgan_jax.types import Array, Mutation, Variables
 
@@ -41,17 +42,20 @@ def gaussian_fuzzing(
     counted = ("kernel", "bias") if include_biases else ("kernel",)
 
     def mutate(key: Array, variables: Variables) -> Variables:
+        variables = as_variables(variables)
         paths = layers(variables, include_output, output_layer)
         changed = {path: dict(layer(variables, path)) for path in paths}
         places = [(path, name) for path in paths for name in counted if name in changed[path]]
         mask_key, noise_key = jax.random.split(key)
         sizes = [changed[path][name].size for path, name in places]
-        noise = jnp.split(jax.random.normal(noise_key, (sum(sizes),)), [sum(sizes[:i]) for i in range(1, len(sizes))])
+        drawn = jax.random.normal(noise_key, (sum(sizes),), jnp.float32)
+        noise = jnp.split(drawn, [sum(sizes[:i]) for i in range(1, len(sizes))])
         for (path, name), mask, n in zip(places, masks(mask_key, sizes, rate, per_layer), noise, strict=True):
             leaf = changed[path][name]
-            mean = leaf if center == "weight" else leaf.mean()
-            fuzzed = mean + scale * leaf.std() * n.reshape(leaf.shape)
-            changed[path][name] = jnp.where(mask.reshape(leaf.shape), fuzzed, leaf)
+            exact = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+            mean = exact if center == "weight" else exact.mean()
+            fuzzed = mean + scale * exact.std() * n.reshape(leaf.shape)
+            changed[path][name] = jnp.where(mask.reshape(leaf.shape), fuzzed.astype(leaf.dtype), leaf)
         return replace_layers(variables, changed)
 
     return mutate

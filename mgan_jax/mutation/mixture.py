@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
+from mgan_jax.inputs import as_variables
 from mgan_jax.types import Array, Mutation, Variables
 
 
@@ -21,8 +23,9 @@ def mixture(mutations: Sequence[Mutation]) -> Mutation:
         raise ValueError("mutations is empty; a mixture needs at least one operator")
 
     def mutate(key: Array, variables: Variables) -> Variables:
+        variables = as_variables(variables)
         index_key, mutant_key = jax.random.split(key)
-        index = jax.random.randint(index_key, (), 0, len(mutations))
+        index = jax.random.randint(index_key, (), 0, len(mutations), jnp.int32)
         # Under vmap a switch selects the operands of every branch, which the check for reused keys takes for reuse of this one.
         kind, data = jax.random.key_impl(mutant_key), jax.random.key_data(mutant_key)
         branches = [partial(_call, mutation, kind) for mutation in mutations]

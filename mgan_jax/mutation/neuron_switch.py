@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.inputs import as_variables
 from mgan_jax.mutation.selection import check_norms, check_rate, count, layer, layers, masks, neurons, replace
 from mgan_jax.types import Array, Mutation, Variables
 
@@ -53,6 +54,7 @@ def neuron_switch(
         return [(before.ravel(), after.ravel()) for before, after in zip(pairs, exchanged, strict=True)]
 
     def mutate(key: Array, variables: Variables) -> Variables:
+        variables = as_variables(variables)
         found = layers(variables, include_output, output_layer)
         check_norms(variables, "NS")
         paths = [path for path in found if layer(variables, path)["kernel"].shape[-1] >= max(min_neurons, 2)]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import draws
+from mgan_jax.inputs import as_variables
 from mgan_jax.types import Array, Variables
 
 SOURCE = "source"
@@ -56,7 +57,8 @@ def layers(variables: Variables, include_output: bool = True, output_layer: str 
       output_layer: a component of its path, needed only to leave it out.
 
     Raises:
-      ValueError: no kernel, or the output layer is to be left out and none has its name.
+      ValueError: no kernel, one that is not floating point or has no axis of neurons, or the output layer is to be left out and
+        none has its name.
     """
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
         raise ValueError("variables must be a dict of nested dicts with 'params' on top, as Linen gives them")
@@ -66,6 +68,13 @@ def layers(variables: Variables, include_output: bool = True, output_layer: str 
     found = [tuple(entry.key for entry in path[:-1]) for path in paths if path[-1].key == "kernel"]
     if not found:
         raise ValueError("the network has no leaf named 'kernel': mutation operators find neurons by that name")
+    for path in found:
+        kernel = layer(variables, path)["kernel"]
+        if kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
+            raise ValueError(
+                f"params/{'/'.join(path)}/kernel is {kernel.dtype} of the shape {kernel.shape}; a kernel is floating point, "
+                "[..., inputs, neurons]"
+            )
     if include_output:
         return found
     hidden = [path for path in found if output_layer not in path]
@@ -166,6 +175,7 @@ def change_neurons(
     Raises:
       ValueError: as `layers`, `neurons` and `check_norms`.
     """
+    variables = as_variables(variables)
     paths = layers(variables, include_output, output_layer)
     check_norms(variables, operator)
     sizes = [layer(variables, path)["kernel"].shape[-1] for path in paths]
@@ -191,6 +201,7 @@ def flip_gates(key: Array, variables: Variables, gate: str, rate: float, operato
     Raises:
       ValueError: no layer has such a gate.
     """
+    variables = as_variables(variables)
     structure = variables.get("structure", {})
     leaves, treedef = jax.tree_util.tree_flatten_with_path(structure)
     eligible = [i for i, (path, _) in enumerate(leaves) if path[-1].key == gate]

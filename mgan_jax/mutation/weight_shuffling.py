@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import draws
+from mgan_jax.inputs import as_variables
 from mgan_jax.mutation.selection import check_rate, count, layer, layers, masks, replace_layers
 from mgan_jax.types import Array, Mutation, Variables
 
@@ -34,7 +35,7 @@ def weight_shuffling(
         limits = jnp.asarray(np.repeat(fan_ins, [mask.size for mask in chosen]))[neurons]
         # One sort serves all chosen neurons, whatever their fan-in: rows beyond a neuron's own weights stay last.
         own = jnp.arange(max(fan_ins))[:, None] < limits[None]
-        return neurons, draws.order(jnp.where(own, jax.random.bits(key, own.shape), np.uint32(2**32 - 1)).T)
+        return neurons, draws.order(jnp.where(own, jax.random.bits(key, own.shape, jnp.uint32), np.uint32(2**32 - 1)).T)
 
     def shuffled(weights: Array, neurons: Array, order: Array) -> Array:
         """Weights [fan_in, neurons] with those of the neurons of these indices, where they are the layer's, in their order."""
@@ -47,6 +48,7 @@ def weight_shuffling(
     def mutate(key: Array, variables: Variables) -> Variables:
         if not rate:
             return variables
+        variables = as_variables(variables)
         paths = layers(variables, include_output, output_layer)
         kernels = [layer(variables, path)["kernel"] for path in paths]
         incoming = [kernel.reshape(-1, kernel.shape[-1]) for kernel in kernels]
