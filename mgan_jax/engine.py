@@ -10,14 +10,20 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from mgan_jax import devices
+from mgan_jax.inputs import as_logits, as_mutants, as_variables, of_no_images, read_images
 from mgan_jax.types import ApplyFn, Array, Classifier, Variables
 
 METHODS = ("auto", "stages", "map", "vmap")
 
 
+NO_CLASS = -1
+"""The label of an image whose logits are not finite: no class, and so never the right one."""
+
+
 def decide(logits: Array) -> Array:
-    """[B, num_classes] -> labels [B] int32; a tie goes to the first class."""
-    return logits.argmax(-1).astype(jnp.int32)
+    """[B, num_classes] -> labels [B] int32; a tie goes to the first class, logits that are not finite to `NO_CLASS`."""
+    logits = as_logits(logits)
+    return jnp.where(jnp.isfinite(logits).all(-1), logits.argmax(-1).astype(jnp.int32), NO_CLASS)
 
 
 def chosen_method(method: str, network: ApplyFn | Classifier) -> str:
@@ -61,10 +67,16 @@ def evaluate(
       [M, ...], what `reduce` gives; [M, B, num_classes] by default.
 
     Raises:
-      ValueError: another method.
+      ValueError: another method, mutants without a common leading axis, or images that `inputs.as_images` refuses.
     """
-    one = lambda mutant: reduce(apply_fn(mutant, images))  # noqa: E731
-    return jax.lax.map(one, mutants) if chosen_method(method, apply_fn) == "map" else jax.vmap(one)(mutants)
+    mapped, mutants = chosen_method(method, apply_fn) == "map", as_mutants(mutants)
+
+    def of(images: Array) -> Array:
+        one = lambda mutant: reduce(apply_fn(mutant, images))  # noqa: E731
+        return jax.lax.map(one, mutants) if mapped else jax.vmap(one)(mutants)
+
+    images = read_images(images)
+    return of(images) if len(images) else of_no_images(of, images, axis=1)
 
 
 def _stage_of(path: tuple, names: tuple[str, ...]) -> int:
@@ -201,8 +213,11 @@ def outputs(
       [M, N, ...].
 
     Raises:
-      ValueError: an unknown method, one that lacks what it needs, or a batch size below 1.
+      ValueError: an unknown method, one that lacks what it needs, a batch size below 1, mutants that are not M of this network,
+        or images that `inputs.as_images` refuses.
     """
+    images, variables = read_images(images), as_variables(variables)
+    mutants = as_mutants(mutants, variables)
     if variables is None and isinstance(network, Classifier):
         network = network.apply
     method, plan = chosen_method(method, network), None
@@ -212,6 +227,9 @@ def outputs(
         batch_size = 50 if jax.default_backend() == "cpu" else 100
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; at least one image is evaluated at a time")
+    if not len(images):
+        apply_fn = network.apply if isinstance(network, Classifier) else network
+        return np.asarray(of_no_images(lambda x: jax.vmap(lambda mutant: reduce(apply_fn(mutant, x)))(mutants), images, axis=1))
     number, size = len(images), min(batch_size, len(images)) * devices.size(mesh)
     shared = devices.replicated((variables if plan else None, mutants, plan), mesh)
 
@@ -247,8 +265,17 @@ def _logits(apply_fn: ApplyFn, variables: Variables, images: Array) -> Array:
 
 
 def logits(network: ApplyFn | Classifier, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
-    """Logits of one network, [N, num_classes], on the host; batches and padding as in `outputs`."""
+    """Logits of one network, [N, num_classes], on the host; batches and padding as in `outputs`.
+
+    Raises:
+      ValueError: a batch size below 1, or images that `inputs.as_images` refuses.
+    """
     apply_fn = network.apply if isinstance(network, Classifier) else network
+    variables, images = as_variables(variables), read_images(images)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; at least one image is evaluated at a time")
+    if not len(images):
+        return np.asarray(of_no_images(lambda x: apply_fn(variables, x), images))
     size = min(batch_size, len(images))
     result = []
     for start in range(0, len(images), size):
@@ -258,8 +285,8 @@ def logits(network: ApplyFn | Classifier, variables: Variables, images: Array, b
 
 
 def predictions(network: ApplyFn | Classifier, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:
-    """The label one network gives each image, [N] int32, on the host."""
-    return logits(network, variables, images, batch_size).argmax(-1).astype(np.int32)
+    """The label one network gives each image, [N] int32, on the host, as `decide` has it."""
+    return np.asarray(decide(logits(network, variables, images, batch_size)))
 
 
 def probabilities(network: ApplyFn | Classifier, variables: Variables, images: Array, batch_size: int = 500) -> np.ndarray:

@@ -4,6 +4,7 @@ What container, rank, shape and dtype tell raises ValueError, while tracing too.
 batch; under somebody's own `jax.jit` they are not.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,6 +47,32 @@ def as_variables(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf, tree)
 
 
+def exact(x: Array) -> Array:
+    """In float32 at least: halves have too few digits for sums, and too small a range for squares."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def as_mutants(mutants: Any, variables: Any = None) -> Any:
+    """`as_variables` of a tree whose every leaf has a leading axis M.
+
+    Args:
+      mutants: the tree.
+      variables: where given, one network's own, whose leaves have the same shapes behind that axis.
+
+    Raises:
+      ValueError: a leaf is of another shape.
+    """
+    shapes = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(mutants)}
+    leading, own = next(iter(shapes.values()), ())[:1], {name: shape[1:] for name, shape in shapes.items()}
+    if variables is not None:
+        own = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
+    wrong = [name for name in {**shapes, **own} if name not in own or shapes.get(name) != (*leading, *own[name])]
+    if wrong or not leading:
+        of = f"; {wrong[0]} is of the shape {shapes.get(wrong[0])}, the network's of {own.get(wrong[0])}" if wrong else ""
+        raise ValueError(f"mutants are a tree like the network's whose every leaf has a leading axis M{of}")
+    return as_variables(mutants)
+
+
 def check_levels(largest: int, name: str, remedy: str = "divide them by what it is") -> None:
     """Refuses bytes of which nothing tells what white is.
 
@@ -75,12 +102,18 @@ def from_bytes(images: Array | np.ndarray, name: str = "images") -> Array:
 
 
 def as_images(images: Any, name: str = "images", bounded: bool = True) -> Array:
+    """`read_images` as a JAX array; float64 stays so where `jax_enable_x64` is on."""
+    return jnp.asarray(read_images(images, name, bounded))
+
+
+def read_images(images: Any, name: str = "images", bounded: bool = True, values: bool = True) -> Array | np.ndarray:
     """Images [B, H, W, C] of floating point in [0, 1], their dtype kept; uint8 is divided by 255.
 
     Args:
-      images: a list, a NumPy or a JAX array. float64 stays so where `jax_enable_x64` is on.
+      images: a list, a NumPy or a JAX array; NumPy's stay on the host.
       name: for messages.
       bounded: whether values shall lie in [0, 1].
+      values: whether they are looked at where they are known.
 
     Raises:
       ValueError: another rank or type; where values are known, some that are not finite or lie outside [0, 1], or as
@@ -95,15 +128,36 @@ def as_images(images: Any, name: str = "images", bounded: bool = True) -> Array:
         return from_bytes(given, name)
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise ValueError(f"{name} are of the type {given.dtype}; choose floating point in [0, 1], or uint8")
-    if known(given) and given.size:
-        values = np.asarray(given)
-        low, high = (float(value) for value in (values.min(), values.max()))
+    if values and known(given) and given.size:
+        found = np.asarray(given)
+        low, high = (float(value) for value in (found.min(), found.max()))
         if not (np.isfinite(low) and np.isfinite(high)):
-            first = int((~np.isfinite(values.astype(np.float64))).any((1, 2, 3)).argmax())
+            first = int((~np.isfinite(found.astype(np.float64))).any((1, 2, 3)).argmax())
             raise ValueError(f"{name} hold values that are not finite, the first of them in {name}[{first}]; leave such out")
         if bounded and not 0 <= low <= high <= 1:
             raise ValueError(f"{name} lie between {low:.9g} and {high:.9g}; choose values in [0, 1], bytes divided by 255")
-    return jnp.asarray(given)
+    return given
+
+
+def of_no_images(function: Callable[[Array], Any], images: Array | np.ndarray, axis: int = 0) -> Any:
+    """What `function(images)` gives of no images [0, H, W, C]: arrays as of one image, without it.
+
+    Args:
+      function: it is traced for one image.
+      images: of none.
+      axis: of the images in what it gives.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(images.dtype)
+    made = jax.eval_shape(function, jax.ShapeDtypeStruct((1, *images.shape[1:]), dtype))
+    return jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[:axis], 0, *leaf.shape[axis + 1 :]), leaf.dtype), made)
+
+
+def as_logits(logits: Any) -> Array:
+    """Logits [B, num_classes] as a JAX array; ValueError where they are of another rank."""
+    given = jnp.asarray(as_array(logits, "logits"))
+    if given.ndim != 2:
+        raise ValueError(f"logits are of the shape {given.shape}; choose [B, num_classes]")
+    return given
 
 
 def as_classes(classes: Any, shape: tuple[int, ...], name: str = "labels", num_classes: int | None = None) -> Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.inputs import as_array, as_images, as_variables, of_no_images
 from mgan_jax.types import Array, Variables
 
 Decode = Callable[[Variables, Array], Array]
@@ -71,10 +72,19 @@ def invert(decode: Decode, generator: Variables, images: Array, starts: Array, d
     Args:
       decode: G.
       generator: its variables.
-      images: x, [B, H, W, C].
+      images: x, [B, H, W, C], of any range.
       starts: first codes, [R, K], the same for every image, or [R, B, K].
       descent: how.
+
+    Raises:
+      ValueError: images that `inputs.as_images` refuses, or starts of another shape.
     """
+    generator, images, starts = as_variables(generator), as_images(images, bounded=False), jnp.asarray(as_array(starts, "starts"))
+    if starts.ndim not in (2, 3) or (starts.ndim == 3 and starts.shape[1] != len(images)) or not len(starts):
+        raise ValueError(f"starts are of the shape {starts.shape}, images of {images.shape}; choose [R, K] or [R, B, K]")
+    if not len(images):
+        any_start = jnp.zeros((len(starts), starts.shape[-1]), starts.dtype)
+        return of_no_images(lambda x: invert(decode, generator, x, any_start, descent), images)
     if descent.optimizer == "adam":
         transform = optax.adam(descent.learning_rate, b1=descent.momentum)
     else:

@@ -1,13 +1,23 @@
-"""The terms of L = L_adv + alpha L_GAN + beta L_mutate, and their relatives; pure, each a mean over the batch."""
+"""The terms of L = L_adv + alpha L_GAN + beta L_mutate, and their relatives; pure, each a mean over the batch.
+
+Logits that are not [B, num_classes], and labels that are not one class an image, raise ValueError.
+"""
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.inputs import as_classes, as_logits, read_images
 from mgan_jax.types import Array
 
 OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
 """What of a classifier's answer can be compared, by name."""
+
+
+def _read(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Logits [B, num_classes] and classes [B] int32 as JAX arrays."""
+    logits = as_logits(logits)
+    return logits, as_classes(labels, logits.shape)
 
 
 def margin(logits: Array, labels: Array) -> Array:
@@ -17,19 +27,23 @@ def margin(logits: Array, labels: Array) -> Array:
       logits: [B, num_classes], of any sign.
       labels: [B] int.
     """
+    logits, labels = _read(logits, labels)
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - jnp.where(own, -jnp.inf, logits).max(-1)
 
 
 def runner_up(logits: Array, labels: Array) -> Array:
     """The likeliest class besides y, [B]; logits [B, num_classes], labels [B]."""
+    logits, labels = _read(logits, labels)
     return jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits).argmax(-1).astype(labels.dtype)
 
 
 def runners_up(logits: Array, labels: Array, count: int) -> Array:
     """The `count` likeliest classes besides y, likeliest first, [B, count]; all of them, where there are no more."""
+    logits, labels = _read(logits, labels)
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    return jnp.argsort(jnp.where(own, -jnp.inf, logits), axis=-1, descending=True)[:, : min(count, logits.shape[-1] - 1)]
+    order = jnp.argsort(jnp.where(own, -jnp.inf, logits), axis=-1, descending=True).astype(labels.dtype)
+    return order[:, : min(count, logits.shape[-1] - 1)]
 
 
 def rounding(logits: Array) -> Array:
@@ -57,6 +71,7 @@ def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -
       labels: [B] classes to leave.
       targets: [B] classes to reach, of a targeted attack.
     """
+    logits, labels = _read(logits, labels)
     value = margin(logits, labels) if targets is None else -margin(logits, targets)
     undecided = (value < 0) & (value > -rounding(logits))
     decided = jnp.where(undecided, value - jax.lax.stop_gradient(value), value)
@@ -80,6 +95,7 @@ def least_squares(scores: Array, goal: float) -> Array:
 
 def norm_hinge(perturbations: Array, bound: float) -> Array:
     """max(0, ||G(x)||_2 - c) (Xiao et al. 2018, equation 3); perturbations [B, H, W, C], c in units of pixels in [0, 1]."""
+    perturbations = read_images(perturbations, "perturbations", values=False)
     squares = jnp.square(perturbations).reshape(perturbations.shape[0], -1).sum(-1)
     return jnp.maximum(jnp.sqrt(squares + 1e-12) - bound, 0.0).mean()
 
@@ -91,17 +107,19 @@ def disagreement(mutant_logits: Array, decisions: Array) -> Array:
       mutant_logits: [B, num_classes].
       decisions: [B] int, what the target answers on the very images tested.
     """
-    return optax.softmax_cross_entropy_with_integer_labels(mutant_logits, decisions)
+    return optax.softmax_cross_entropy_with_integer_labels(*_read(mutant_logits, decisions))
 
 
 def label_entropy(logits: Array) -> Array:
     """Entropy in nats of the mean softmax of a batch [B, num_classes]: how evenly its labels are spread."""
+    logits = as_logits(logits)
     log_mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
     return -(jnp.exp(log_mean) * log_mean).sum()
 
 
 def log_odds(logits: Array, labels: Array) -> Array:
     """log p_y - log(1 - p_y) of the softmax, [B]: logits [B, num_classes], labels [B]."""
+    logits, labels = _read(logits, labels)
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     rest = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - rest

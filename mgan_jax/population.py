@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import draws, engine
+from mgan_jax.inputs import as_classes, read_images
 from mgan_jax.types import ApplyFn, Array, Classifier, Mutation, Variables
 
 BLOCK = 50
@@ -135,14 +136,16 @@ def qualified(
       A `Population` of at most M mutants.
 
     Raises:
-      ValueError: M < 1, or a ratio outside [0, 1].
+      ValueError: M < 1, a ratio outside [0, 1], images or labels that `inputs` refuses, or none where accuracy is asked for.
     """
     if num_mutants < 1:
         raise ValueError(f"num_mutants is {num_mutants}; mutation testing needs at least one mutant")
     if not 0 <= min_accuracy_ratio <= 1:
         raise ValueError(f"min_accuracy_ratio is {min_accuracy_ratio}; choose a share between 0 and 1")
-    batch = min(batch, num_mutants)
-    labels = np.asarray(labels)
+    batch, images = min(batch, num_mutants), read_images(images)
+    labels = np.asarray(as_classes(labels, images.shape))
+    if min_accuracy_ratio and not len(labels):
+        raise ValueError(f"images are of the shape {images.shape}, and accuracy on none is none; give some to qualify mutants by")
     accuracy = (engine.predictions(network, variables, images) == labels).mean() if min_accuracy_ratio else 0.0
     # What each content was judged to be, so that a batch of nothing but copies, the rule under LD, LA and AFR, costs no test.
     verdicts: dict[str, bool] = {}
@@ -181,5 +184,6 @@ def votes(network: ApplyFn | Classifier, population: Population, images: Array, 
       block_size: mutants that are in memory at once.
       **how: of `engine.outputs`.
     """
+    images = read_images(images)
     blocks = [engine.votes(network, block, images, population.target, **how) for block in population.blocks(block_size)]
     return np.concatenate([np.zeros((0, len(images)), np.int32), *blocks])[: population.num_mutants]

@@ -1,13 +1,14 @@
 """Which pixels a network's answer hangs on: gradients of a class's logit.
 
 Each factory returns `explain(key, variables, images [B, H, W, C], labels [B]) -> [B, H, W, C]`, a plain function that can be
-jitted: how much the logit of `labels` would rise with each value.
+jitted: how much the logit of `labels` would rise with each value. It raises ValueError for arrays that `inputs` refuses.
 """
 
 from collections.abc import Callable
 
 import jax
 
+from mgan_jax.inputs import as_batch, as_images
 from mgan_jax.types import ApplyFn, Array, Variables
 
 Explain = Callable[[Array, Variables, Array, Array], Array]
@@ -18,10 +19,13 @@ def gradient(apply_fn: ApplyFn) -> Explain:
 
     def explain(key: Array, variables: Variables, images: Array, labels: Array) -> Array:
         del key
+        variables, images, labels, _ = as_batch(apply_fn, variables, images, labels)
+        if not len(images):
+            return images
 
         def logit(x: Array) -> Array:
             logits = apply_fn(variables, x)
-            return (logits * jax.nn.one_hot(labels, logits.shape[-1])).sum()
+            return (logits * jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)).sum()
 
         return jax.grad(logit)(images)
 
@@ -31,7 +35,7 @@ def gradient(apply_fn: ApplyFn) -> Explain:
 def gradient_times_input(apply_fn: ApplyFn) -> Explain:
     """Gradient times input (Shrikumar et al. 2016, arXiv:1605.01713); over a linear network without bias it sums to the logit."""
     inner = gradient(apply_fn)
-    return lambda key, variables, images, labels: images * inner(key, variables, images, labels)
+    return lambda key, variables, images, labels: as_images(images) * inner(key, variables, images, labels)
 
 
 def smooth_grad(apply_fn: ApplyFn, num_samples: int = 50, noise_level: float = 0.15) -> Explain:
@@ -50,6 +54,7 @@ def smooth_grad(apply_fn: ApplyFn, num_samples: int = 50, noise_level: float = 0
     inner = gradient(apply_fn)
 
     def explain(key: Array, variables: Variables, images: Array, labels: Array) -> Array:
+        variables, images, labels, _ = as_batch(apply_fn, variables, images, labels)
         axes = (1, 2, 3)
         sigma = noise_level * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
 

@@ -1,7 +1,7 @@
 """Feature squeezers: fewer bits and spatial smoothing (Xu, Evans and Qi 2018, arXiv:1704.01155, section 3).
 
 Each factory binds its numbers and returns `squeeze(images [B, H, W, C]) -> [B, H, W, C]` in [0, 1], a plain function that draws
-nothing, treats every image by itself, and can be jitted.
+nothing, treats every image by itself, and can be jitted. It raises ValueError for images that `inputs.as_images` refuses.
 """
 
 import inspect
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgan_jax.inputs import as_images
 from mgan_jax.types import Array
 
 Squeeze = Callable[[Array], Array]
@@ -20,6 +21,16 @@ Squeeze = Callable[[Array], Array]
 def straight_through(images: Array, changed: Array) -> Array:
     """`changed` [B, H, W, C], with the identity's derivative in `images` (Bengio et al. 2013, arXiv:1308.3432)."""
     return images + jax.lax.stop_gradient(changed - images)
+
+
+def _on_images(squeeze: Squeeze) -> Squeeze:
+    """The squeezer of images as `inputs.as_images` gives them; halves are squeezed in float32, and stay halves."""
+
+    def run(images: Array) -> Array:
+        images = as_images(images)
+        return squeeze(images.astype(jnp.promote_types(images.dtype, jnp.float32))).astype(images.dtype)
+
+    return run
 
 
 def bit_depth(bits: int = 1, slope: float | None = None) -> Squeeze:
@@ -36,7 +47,7 @@ def bit_depth(bits: int = 1, slope: float | None = None) -> Squeeze:
     _check_whole("bits", bits, 1, 16)
     levels = 2 ** int(bits) - 1
     if slope is None:
-        return lambda images: jnp.round(images * levels) / levels
+        return _on_images(lambda images: jnp.round(images * levels) / levels)
     if not 0 < slope < float("inf"):
         raise ValueError(f"slope is {slope}; choose a positive number, or none")
 
@@ -45,7 +56,7 @@ def bit_depth(bits: int = 1, slope: float | None = None) -> Squeeze:
         stair = jax.nn.sigmoid(slope * (scaled - jax.lax.stop_gradient(jnp.floor(scaled)) - 0.5)) / levels
         return jax.lax.stop_gradient(jnp.round(scaled) / levels) + (stair - jax.lax.stop_gradient(stair))
 
-    return squeeze
+    return _on_images(squeeze)
 
 
 def median(size: int = 2) -> Squeeze:
@@ -70,7 +81,7 @@ def median(size: int = 2) -> Squeeze:
         taps = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
         return _ranked(taps, len(taps) // 2)
 
-    return squeeze
+    return _on_images(squeeze)
 
 
 def _ranked(taps: list[Array], rank: int) -> Array:
@@ -129,7 +140,7 @@ def non_local_means(search_window: int = 11, patch_size: int = 3, strength: floa
 
         @jax.checkpoint
         def one(padded: Array, middle: Array, offset: Array) -> tuple[Array, Array]:
-            around = jax.lax.dynamic_slice(padded, (0, offset[0], offset[1], 0), middle.shape)
+            around = jax.lax.dynamic_slice(padded, jnp.pad(offset, 1), middle.shape)
             squares = jnp.square(around - middle).sum(-1, keepdims=True)
             distance = box(box(squares, 1), 2) / (patch_size**2 * channels)
             weight = jnp.exp(-distance * (255 / strength) ** 2)
@@ -142,7 +153,7 @@ def non_local_means(search_window: int = 11, patch_size: int = 3, strength: floa
         (total, weights), _ = jax.lax.scan(add, start, jnp.asarray(offsets))
         return jnp.clip(total / weights, 0.0, 1.0)
 
-    return squeeze
+    return _on_images(squeeze)
 
 
 SQUEEZERS: dict[str, Callable[..., Squeeze]] = {"bit_depth": bit_depth, "median": median, "non_local_means": non_local_means}

@@ -2,7 +2,7 @@
 arXiv:1607.02533, section 3.4).
 
 Each factory binds its strength and returns `transform(key, images [B, H, W, C]) -> [B, H, W, C]` in [0, 1], a plain function that
-can be jitted; those that draw nothing leave the key alone.
+can be jitted; those that draw nothing leave the key alone. It raises ValueError for images that `inputs.as_images` refuses.
 """
 
 import math
@@ -13,10 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from mgan_jax.inputs import as_images
 from mgan_jax.squeezers import bit_depth
 from mgan_jax.types import Array
 
 Transform = Callable[[Array, Array], Array]
+
+
+def _on_images(transform: Transform) -> Transform:
+    """The transformation of images as `inputs.as_images` gives them; halves are computed with in float32, and stay halves."""
+
+    def run(key: Array, images: Array) -> Array:
+        images = as_images(images)
+        return transform(key, images.astype(jnp.promote_types(images.dtype, jnp.float32))).astype(images.dtype)
+
+    return run
 
 
 def gaussian_noise(standard_deviation: float) -> Transform:
@@ -33,7 +44,7 @@ def gaussian_noise(standard_deviation: float) -> Transform:
     def transform(key: Array, images: Array) -> Array:
         return jnp.clip(images + standard_deviation * jax.random.normal(key, images.shape, images.dtype), 0.0, 1.0)
 
-    return transform
+    return _on_images(transform)
 
 
 def rotation(degrees: float) -> Transform:
@@ -63,7 +74,7 @@ def rotation(degrees: float) -> Transform:
         turned = jax.vmap(jax.vmap(lambda plane: map_coordinates(plane, places, order=1), -1, -1))
         return jnp.clip(turned(images), 0.0, 1.0)
 
-    return transform
+    return _on_images(transform)
 
 
 def blur(sigma: float) -> Transform:
@@ -91,7 +102,7 @@ def blur(sigma: float) -> Transform:
         del key
         return jnp.clip(along(2, along(1, images)), 0.0, 1.0)
 
-    return transform
+    return _on_images(transform)
 
 
 def rounding(bits: int) -> Transform:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.result import choose
+from mgan_jax.inputs import exact
 from mgan_jax.inversion import Decode
 from mgan_jax.losses import OUTPUTS
 from mgan_jax.types import ApplyFn, Array, Variables
@@ -82,7 +83,11 @@ def overpowered_pairs(
             """Squared distances of the classes and of the images, [B] each."""
             made = decode(generator, jnp.concatenate([first, second]))
             classes = OUTPUTS[outputs](apply_fn(variables, made))
-            of_pairs = lambda x: jnp.square(x[: len(codes)] - x[len(codes) :]).reshape(len(codes), -1).sum(-1)  # noqa: E731
+
+            def of_pairs(x: Array) -> Array:
+                squares = jnp.square(exact(x[: len(codes)] - x[len(codes) :]))
+                return squares.reshape(len(codes), -1).sum(-1).astype(codes.dtype)
+
             return of_pairs(classes), of_pairs(made)
 
         def lagrangian(pair: tuple[Array, Array], multiplier: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -108,8 +113,8 @@ def overpowered_pairs(
             inside = measured(first, first + middle[:, None] * (second - first))[1] <= eta**2
             return jnp.where(inside, middle, low), jnp.where(inside, high, middle)
 
-        pair = codes, codes + start_distance * jax.random.normal(key, codes.shape)
-        nothing = jnp.zeros(len(codes))
+        pair = codes, codes + start_distance * jax.random.normal(key, codes.shape, codes.dtype)
+        nothing = jnp.zeros(len(codes), codes.dtype)
         carry = pair, transform.init(pair), nothing + initial_multiplier, ((codes, codes), nothing, nothing)
         (first, second), _, _, best = jax.lax.fori_loop(0, num_steps, step, carry)
         share, _ = jax.lax.fori_loop(0, HALVINGS, halve, (nothing, nothing + 1 + 2.0**-HALVINGS))

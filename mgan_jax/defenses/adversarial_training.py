@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.defenses.entry import checked
 from mgan_jax.types import ApplyFn, Array, Attack, Classifier, Defense, Train, Variables
 
 
@@ -92,4 +93,4 @@ def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array]
     def apply(variables: Variables, images: Array) -> Array:
         return classifier.apply(variables["defense"], images)
 
-    return Defense(fit, apply, network=classifier)
+    return checked(Defense(fit, apply, network=classifier))

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.defenses.entry import checked
 from mgan_jax.defenses.invert_and_classify import invert_and_classify
+from mgan_jax.inputs import exact
 from mgan_jax.inversion import Decode
 from mgan_jax.losses import OUTPUTS
 from mgan_jax.types import ApplyFn, Array, Defense, Train, Variables
@@ -68,7 +70,7 @@ def enhanced_invert_and_classify(
         def loss(params, key, step, images, labels):
             code_key, pair_key = jax.random.split(jax.random.fold_in(key, step))
             classifier = {**variables, "params": params}
-            codes = jax.random.normal(code_key, (num_pairs, code_size))
+            codes = jax.random.normal(code_key, (num_pairs, code_size), jnp.float32)
             pairs = search(pair_key, jax.lax.stop_gradient(classifier), state["generator"], codes)
             made = decode(state["generator"], jax.lax.stop_gradient(jnp.concatenate([pairs.first, pairs.second])))
             classes = OUTPUTS[outputs](apply_fn(classifier, made))
@@ -76,10 +78,10 @@ def enhanced_invert_and_classify(
             entropy = optax.softmax_cross_entropy_with_integer_labels(apply_fn(classifier, images), labels).mean()
             return mu * distance + (1 - mu) * entropy, {"class_distance": distance, "cross_entropy": entropy}
 
-        params = train(train_key, "classifier", variables["params"], loss, (images, labels))
+        params = train(train_key, "classifier", jax.tree.map(exact, variables["params"]), loss, (images, labels))
         return {**state, "classifier": {**variables, "params": params}}
 
     def as_target(variables: Variables) -> Variables:
         return {**variables, "target": variables["defense"]["classifier"]}
 
-    return plain._replace(fit=fit, apply=lambda variables, images: plain.apply(as_target(variables), images))
+    return checked(plain._replace(fit=fit, apply=lambda variables, images: plain.apply(as_target(variables), images)))

@@ -49,7 +49,7 @@ def guided_denoiser(
         def loss(denoiser, key, step, images, labels):
             draw_key, attack_key = jax.random.split(jax.random.fold_in(key, step))
             branches = [lambda *arguments, one=one: one(*arguments).adversarial for one in attacks]
-            drawn = jax.random.randint(draw_key, (), 0, len(attacks))
+            drawn = jax.random.randint(draw_key, (), 0, len(attacks), jnp.int32)
             adversarial = jax.lax.switch(drawn, branches, attack_key, variables, images, labels)
             denoised = denoise(denoiser, jax.lax.stop_gradient(adversarial))
             if guide == "pixels":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mgan_jax.defenses.purification import purifying
 from mgan_jax.inversion import Decode, Descent, check_descent, invert
@@ -53,7 +54,7 @@ def invert_and_classify(
         raise ValueError(f"code_size is {code_size}, num_restarts {num_restarts}, start_scale {start_scale}; choose them > 0")
 
     def draw(key: Array) -> Array:
-        return start_scale * jax.random.normal(key, (num_restarts, code_size))
+        return start_scale * jax.random.normal(key, (num_restarts, code_size), jnp.float32)
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict[str, Any]:
         del variables, labels

@@ -42,7 +42,7 @@ def non_robust_features(
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> Variables:
         aim_key, attack_key, learn_key = jax.random.split(key, 3)
         shape = jax.eval_shape(lambda x: classifier.apply(classifier.init(jax.random.key(0)), x), jnp.asarray(images[:1])).shape
-        drawn = jax.random.randint(aim_key, (len(images),), 0, shape[-1])
+        drawn = jax.random.randint(aim_key, (len(images),), 0, shape[-1], jnp.int32)
         targets = drawn if aim == "random" else (jnp.asarray(labels) + 1) % shape[-1]
         targets, made = np.asarray(targets, np.int32), []
         for start in range(0, len(images), batch_size):

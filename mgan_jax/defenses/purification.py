@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from mgan_jax.defenses.entry import checked
 from mgan_jax.squeezers import straight_through
 from mgan_jax.types import ApplyFn, Array, Defense, Variables
 
@@ -19,8 +20,11 @@ def purifying(
         be an approximation (BPDA, Athalye et al. 2018, arXiv:1802.00420, section 4.1.1).
     """
 
+    def purified(variables: Variables, images: Array) -> Array:
+        return purify(variables, images).astype(images.dtype)
+
     def apply(variables: Variables, images: Array) -> Array:
-        changed = purify(variables, images)
+        changed = purified(variables, images)
         return apply_fn(variables["target"], changed if differentiable else straight_through(images, changed))
 
-    return Defense(fit, apply, purify)
+    return checked(Defense(fit, apply, purified))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.defenses.entry import checked
 from mgan_jax.types import Array, Classifier, Defense, Train, Variables
 
 
@@ -41,4 +42,5 @@ def learn_afresh(
 
 def replacing(classifier: Classifier, fit: Callable[..., Variables]) -> Defense:
     """A `Defense` whose state is the variables of this classifier, which answers alone: the target's are not looked at."""
-    return Defense(fit, lambda variables, images: classifier.apply(variables["defense"], images), network=classifier)
+    apply = lambda variables, images: classifier.apply(variables["defense"], images)  # noqa: E731
+    return checked(Defense(fit, apply, network=classifier))

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.detectors.entry import checked
+from mgan_jax.inputs import exact
 from mgan_jax.types import ApplyFn, Array, Detector, Network, Train, Variables
 
 DISTANCES = ("l1", "l2", "jensen_shannon")
@@ -10,7 +12,7 @@ DISTANCES = ("l1", "l2", "jensen_shannon")
 
 def jensen_shannon(logits: Array, others: Array) -> Array:
     """Jensen-Shannon divergence of two softmaxes in nats, [B], from 0 to log 2; both [B, num_classes] of logits."""
-    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
+    log_p, log_q = (jax.nn.log_softmax(exact(x)) for x in (logits, others))
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2.0)
     return 0.5 * (jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m)).sum(-1)
 
@@ -64,10 +66,10 @@ def autoencoder(
     def score(variables: Variables, state: Variables, images: Array) -> Array:
         made = network.apply(state, images)
         if distance == "l1":
-            return jnp.abs(images - made).mean((1, 2, 3))
+            return jnp.abs(exact(images) - made).mean((1, 2, 3))
         if distance == "l2":
-            return jnp.square(images - made).mean((1, 2, 3))
+            return jnp.square(exact(images) - made).mean((1, 2, 3))
         answers = (apply_fn(variables, shown) / temperature for shown in (images, jnp.clip(made, 0.0, 1.0)))
         return jensen_shannon(*answers)
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score))

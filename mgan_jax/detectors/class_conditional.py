@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import engine
+from mgan_jax.detectors.entry import checked
 from mgan_jax.types import ApplyFn, Array, Detector, Variables
 
 
@@ -20,8 +21,9 @@ def class_ranks(scores: Array, decisions: Array, clean_scores: Array, clean_deci
       [B] in [0, 1].
     """
     own, tested, clean = decisions[:, None] == clean_decisions[None], scores[:, None], clean_scores[None]
-    below = (own & (clean < tested)).sum(-1) + 0.5 * (own & (clean == tested)).sum(-1)
-    return jnp.where(own.any(-1), below / jnp.maximum(own.sum(-1), 1), 0.5)
+    count = lambda mask: mask.sum(-1, dtype=tested.dtype)  # noqa: E731
+    below = count(own & (clean < tested)) + 0.5 * count(own & (clean == tested))
+    return jnp.where(own.any(-1), below / jnp.maximum(count(own), 1), 0.5)
 
 
 def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = False, batch_size: int = 500) -> Detector:
@@ -51,9 +53,9 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
         return {"detector": state, "scores": scores, "decisions": decisions}
 
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
-        decisions = apply_fn(variables, images).argmax(-1)
+        decisions = apply_fn(variables, images).argmax(-1) if len(images) else jnp.zeros(0, jnp.int32)
         scores = detector.score(variables, state["detector"], images)
         rank = class_ranks(scores, decisions, state["scores"], state["decisions"])
         return jnp.abs(2 * rank - 1) if two_sided else rank
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score), answers_none=True)

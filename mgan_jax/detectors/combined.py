@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgan_jax.detectors.entry import checked
+from mgan_jax.inputs import exact
 from mgan_jax.types import Array, Detector, Variables
 
 
@@ -41,6 +43,7 @@ def clean_ranks(scores: np.ndarray) -> dict[str, Array]:
 
 def rank(clean: dict[str, Array], scores: Array) -> Array:
     """Share of clean scores below each score [B], interpolated; beyond the largest, its rank plus the excess over the spread."""
+    scores = exact(scores)
     within = jnp.interp(scores, clean["values"], clean["ranks"])
     return within + jnp.maximum(scores - clean["values"][-1], 0.0) / clean["spread"]
 
@@ -102,4 +105,4 @@ def combined(detectors: Mapping[str, Detector], calibration: float = 0.5, batch_
         return {name: one(detector, key) for (name, detector), key in zip(detectors.items(), keys, strict=True)}
 
     of_each = ranks(detectors)
-    return Detector(fit, lambda variables, state, images: of_each(variables, state, images).max(0))
+    return checked(Detector(fit, lambda *given: of_each(*given).max(0)), answers_none=True)

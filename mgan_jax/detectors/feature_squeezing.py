@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.detectors.entry import checked
+from mgan_jax.inputs import exact
 from mgan_jax.squeezers import Squeeze, squeezer, straight_through
 from mgan_jax.types import ApplyFn, Array, Detector, Variables
 
@@ -42,13 +44,14 @@ def feature_squeezing(
 
     def score(variables: Variables, state: dict[str, Array], images: Array) -> Array:
         del state
-        answer = jax.nn.softmax(apply_fn(variables, images))
+        softmax = lambda x: jax.nn.softmax(exact(apply_fn(variables, x)))  # noqa: E731
+        answer = softmax(images)
 
         def distance(change: Squeeze) -> Array:
             squeezed = change(images)
             seen = squeezed if differentiable else straight_through(images, squeezed)
-            return jnp.abs(answer - jax.nn.softmax(apply_fn(variables, seen))).sum(-1)
+            return jnp.abs(answer - softmax(seen)).sum(-1)
 
         return jnp.stack([distance(change) for change in changes]).max(0)
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score))

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import engine
+from mgan_jax.detectors.entry import checked
+from mgan_jax.inputs import exact
 from mgan_jax.types import ApplyFn, Array, Detector, Variables
 
 CANDIDATES = tuple(float(width) for width in np.geomspace(0.1, 10, 21))
@@ -30,7 +32,7 @@ def log_density(distances: Array, mask: Array, bandwidth: Array | float, dimensi
       dimension: F, of the space.
     """
     exponents = jnp.where(mask, -distances / (2 * bandwidth**2), -jnp.inf)
-    normaliser = jnp.log(mask.sum(-1)) + dimension * (jnp.log(bandwidth) + 0.5 * math.log(2 * math.pi))
+    normaliser = jnp.log(mask.sum(-1, dtype=distances.dtype)) + dimension * (jnp.log(bandwidth) + 0.5 * math.log(2 * math.pi))
     return jax.nn.logsumexp(exponents, axis=-1) - normaliser
 
 
@@ -103,6 +105,6 @@ def kernel_density(
 
     def score(variables: Variables, state: dict[str, Array], images: Array) -> Array:
         decisions = apply_fn(variables, images).argmax(-1)
-        return -densities(state, state["bandwidth"][None], features(variables, images), decisions)[0]
+        return -densities(state, state["bandwidth"][None], exact(features(variables, images)), decisions)[0]
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score))

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from mgan_jax import engine, population
+from mgan_jax.detectors.entry import checked
 from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Mutation, Variables
 
 
@@ -47,4 +48,4 @@ def label_change_rate(
         votes = engine.votes(network, state, images, variables, method=method)
         return (votes != engine.predictions(network, variables, images)).mean(0, dtype=np.float32)
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score), answers_none=True)

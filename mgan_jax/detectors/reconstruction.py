@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import engine
+from mgan_jax.detectors.entry import checked
+from mgan_jax.inputs import exact
 from mgan_jax.types import ApplyFn, Array, Detector, Network, Train, Variables
 
 
@@ -17,7 +19,7 @@ def reconstructed(apply_fn: ApplyFn, decoder: Network, variables: Variables, sta
 
 def _codes(state: dict[str, Any], logits: Array) -> Array:
     """Logits [B, num_classes] with mean 0 and deviation 1 in every class, as on the images of `fit`."""
-    return (logits - state["mean"][None]) / state["deviation"][None]
+    return (exact(logits) - state["mean"][None]) / state["deviation"][None]
 
 
 def reconstruction(apply_fn: ApplyFn, decoder: Network, train: Train) -> Detector:
@@ -44,13 +46,13 @@ def reconstruction(apply_fn: ApplyFn, decoder: Network, train: Train) -> Detecto
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict[str, Any]:
         del labels
         init_key, train_key = jax.random.split(key)
-        logits = engine.logits(apply_fn, variables, np.asarray(images))
+        logits = np.asarray(exact(engine.logits(apply_fn, variables, np.asarray(images))))
         scale = {"mean": jnp.asarray(logits.mean(0)), "deviation": jnp.asarray(np.maximum(logits.std(0), 1e-6))}
         start = decoder.init(init_key, images.shape[1:])
         return {**scale, "decoder": train(train_key, "reconstruction", start, loss, (_codes(scale, logits), images))}
 
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
         made = reconstructed(apply_fn, decoder, variables, state, images)
-        return jnp.square(images - made).mean((1, 2, 3))
+        return jnp.square(exact(images) - made).mean((1, 2, 3))
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score))

@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax import engine
+from mgan_jax.detectors.entry import checked
 from mgan_jax.detectors.label_change_rate import label_change_rate
+from mgan_jax.inputs import exact
 from mgan_jax.types import ApplyFn, Array, Detector, Mutation, Variables
 
 
 def divergence(logits: Array, mutant_logits: Array) -> Array:
     """KL(softmax of the network || softmax of the mutant) of each image, in nats; both [B, num_classes] -> [B]."""
-    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(mutant_logits)
+    log_p, log_q = (jax.nn.log_softmax(exact(x)) for x in (logits, mutant_logits))
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
@@ -38,4 +40,4 @@ def soft_label_change_rate(
         logits = apply_fn(variables, images)
         return engine.evaluate(apply_fn, state, images, lambda mutant: divergence(logits, mutant), method).mean(0)
 
-    return Detector(sampler.fit, score)
+    return checked(Detector(sampler.fit, score))

@@ -8,6 +8,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from mgan_jax import engine
+from mgan_jax.detectors.entry import checked
 from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Mutation, Variables
 
@@ -180,4 +181,5 @@ def sprt(
         numbers = float(state["kappa"]), alpha, beta, delta_ratio
         return stopping_test(network, variables, state["mutants"], images, *numbers, method=method)
 
-    return Detector(fit, lambda *given: verdict(*given).log_ratio, lambda *given: verdict(*given).used)
+    detector = Detector(fit, lambda *given: verdict(*given).log_ratio, lambda *given: verdict(*given).used)
+    return checked(detector, answers_none=True)

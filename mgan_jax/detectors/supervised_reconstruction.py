@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mgan_jax.detectors.entry import checked
 from mgan_jax.detectors.reconstruction import reconstructed, reconstruction
 from mgan_jax.types import ApplyFn, Array, Attack, Detector, Network, Train, Variables
 
@@ -84,4 +85,4 @@ def supervised_reconstruction(
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
         return classifier.apply(state["classifier"], seen(variables, state["reconstruction"], images))
 
-    return Detector(fit, score)
+    return checked(Detector(fit, score))

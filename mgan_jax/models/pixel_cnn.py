@@ -54,7 +54,9 @@ def read(rows: Array, column: Array | int, size: int) -> Array:
 
 def write(rows: Array, column: Array | int, size: int, values: Array) -> Array:
     """The same rows with values [C, B] in this column of the last."""
-    return jax.lax.dynamic_update_slice(rows, values[None, None], (rows.shape[0] - 1, column + size // 2, 0, 0))
+    return jax.lax.dynamic_update_slice(
+        rows, values[None, None].astype(rows.dtype), (rows.shape[0] - 1, column + size // 2, 0, 0)
+    )
 
 
 class PixelCNN(nn.Module):
@@ -80,10 +82,10 @@ class PixelCNN(nn.Module):
         made = self.output(nn.relu(self.last(h)))
         return nn.log_softmax(made.reshape(self.channels, self.num_levels, *made.shape[1:]).transpose(4, 2, 3, 0, 1))
 
-    def rows(self, breadth: int, batch: int) -> list[Array]:
+    def rows(self, breadth: int, batch: int, dtype: jnp.dtype) -> list[Array]:
         """What the layers have seen before the first row: nothing, [h, W + size - 1, C, B] each."""
         shapes = [(self.size, self.channels)] + [(3, self.width)] * self.num_layers
-        return [jnp.zeros((size // 2 + 1, breadth + size - 1, channels, batch)) for size, channels in shapes]
+        return [jnp.zeros((size // 2 + 1, breadth + size - 1, channels, batch), dtype) for size, channels in shapes]
 
     def pixel(self, column: Array, seen: list[Array]) -> tuple[Array, list[Array]]:
         """Log-probabilities [C, num_levels, B] of the pixel in this column of the last row, and the rows with its own."""
@@ -143,14 +145,14 @@ def pixel_cnn(width: int = 32, num_layers: int = 5, size: int = 7, num_levels: i
 
     def rewrite(variables: Variables, images: Array, choose: Callable[[Array, Array], Array]) -> Array:
         batch, _, breadth, channels = images.shape
-        net = module(channels)
+        net, dtype = module(channels), jnp.result_type(jnp.float32, images, *jax.tree.leaves(variables))
 
         def one_pixel(column: Array, carry: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
             seen, row = carry
             for channel in range(channels):
                 log_probabilities, seen = net.apply(variables, column, seen, method="pixel")
                 level = choose(log_probabilities[channel].T, row[column, channel])
-                row = row.at[column, channel].set(level / np.float32(num_levels - 1))
+                row = row.at[column, channel].set((level / np.float32(num_levels - 1)).astype(dtype))
                 seen = [write(seen[0], column, size, row[column] - 0.5), *seen[1:]]
             return seen, row
 
@@ -159,8 +161,8 @@ def pixel_cnn(width: int = 32, num_layers: int = 5, size: int = 7, num_levels: i
             seen = [jnp.concatenate([rows[1:], jnp.zeros_like(rows[:1])]) for rows in seen]
             return jax.lax.fori_loop(0, breadth, one_pixel, (seen, row))
 
-        rows = net.apply(variables, breadth, batch, method="rows")
-        _, rewritten = jax.lax.scan(one_row, rows, images.transpose(1, 2, 3, 0))
-        return rewritten.transpose(3, 0, 1, 2)
+        rows = net.apply(variables, breadth, batch, dtype, method="rows")
+        _, rewritten = jax.lax.scan(one_row, rows, images.astype(dtype).transpose(1, 2, 3, 0))
+        return rewritten.transpose(3, 0, 1, 2).astype(images.dtype)
 
     return Autoregressive(init, apply, log_likelihood, rewrite, num_levels)

@@ -34,7 +34,7 @@ def decode(variables, codes):
 
 def principal(key, images):
     """Mean and the first 16 components, of unit variance."""
-    flat = images.reshape(len(images), -1)
+    flat = np.asarray(images, np.float32).reshape(len(images), -1)
     _, sizes, rows = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
     return {"mean": jnp.asarray(flat.mean(0)), "basis": jnp.asarray(sizes[:16, None] * rows[:16] / np.sqrt(len(flat)))}
 
@@ -147,3 +147,65 @@ def test_attacks_compose_and_hurt(name, fitted, trained):
     signs = EPSILON * jax.random.rademacher(jax.random.key(3), images.shape, jnp.float32)
     attacked = accuracy(result.adversarial)
     assert attacked <= accuracy(images) and attacked < accuracy(jnp.clip(images + signs, 0, 1))
+
+
+PRECISIONS = {"x64": "float32", "float64": "float64", "bfloat16": "bfloat16", "float16": "float16"}
+
+
+@pytest.mark.parametrize("case", PRECISIONS)
+@pytest.mark.parametrize("name", MAKE)
+def test_every_precision_and_numpy_arrays_have_finite_logits(name, case, trained):
+    classifier, variables, data = trained
+    dtype = jnp.dtype(PRECISIONS[case])
+    images, labels = np.asarray(data.train.images[:100], dtype), data.train.labels[:100]
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), variables["params"])
+    given = jax.tree.map(np.asarray, {**variables, "params": params})
+    with jax.enable_x64(case in ("x64", "float64")):
+        defense = MAKE[name](classifier, minimiser(epochs=1, batch_size=50, learning_rate=1e-3))
+        both = {"target": given, "defense": defense.fit(jax.random.key(0), given, images, labels)}
+        found = jax.jit(defense.apply)(both, images[:4])
+        eager = defense.apply(jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), both), images[:4])
+        assert found.shape == (4, 10) and found.dtype == eager.dtype and np.isfinite(np.asarray(found, np.float32)).all()
+        assert found.dtype in ((dtype,) if case == "x64" else (dtype, jnp.float32))
+        if defense.purify is not None:
+            assert defense.purify(both, images[:4]).dtype == dtype
+    np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(eager, np.float64), rtol=0.05, atol=0.1)
+
+
+UNREADABLE = {
+    "one image": (lambda images, labels: (images[0], labels[:1]), "choose .B, H, W, C"),
+    "without channels": (lambda images, labels: (images[..., 0], labels), "choose .B, H, W, C"),
+    "integers": (lambda images, labels: (images.astype(int), labels), "floating point"),
+    "bytes as floats": (lambda images, labels: (images * 255, labels), "between 0 and 255"),
+    "not a number": (lambda images, labels: (images * np.nan, labels), "not finite"),
+    "one-hot": (lambda images, labels: (images, np.eye(10)[labels]), "one-hot"),
+    "a column": (lambda images, labels: (images, labels[:, None]), "one class an image"),
+    "too few labels": (lambda images, labels: (images, labels[1:]), "one class an image"),
+    "labels that are shares": (lambda images, labels: (images, labels / 10), "choose integers"),
+    "no images": (lambda images, labels: (images[:0], labels[:0]), "at least one"),
+}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_arrays_that_mean_something_else_are_refused(name, trained):
+    classifier, variables, data = trained
+    defense = MAKE[name](classifier, minimiser(epochs=1, batch_size=10))
+    for kind, (change, message) in UNREADABLE.items():
+        images, labels = change(data.train.images[:20], data.train.labels[:20])
+        with pytest.raises(ValueError, match=message):
+            defense.fit(jax.random.key(0), variables, images, labels)
+        if kind in ("one image", "without channels", "integers"):
+            with pytest.raises(ValueError, match=message):
+                jax.eval_shape(defense.apply, {}, images)
+        if message in ("between 0 and 255", "not finite") and defense.purify is not None:
+            with pytest.raises(ValueError, match=message):
+                defense.purify({}, images)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_no_images_have_no_logits(name, fitted, images):
+    defense, apply, variables = fitted(name)
+    for found in (apply(variables, images[0][:0]), defense.apply(variables, images[0][:0])):
+        assert found.shape == (0, 10) and found.dtype == jnp.float32
+    if defense.purify is not None:
+        assert defense.purify(variables, images[0][:0]).shape == (0, 8, 8, 1)

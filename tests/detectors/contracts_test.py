@@ -35,7 +35,7 @@ def linear_decoder():
     """A sigmoid of a linear map of ten logits."""
 
     def init(key, image_shape):
-        return {"kernel": jnp.zeros((10, *image_shape)), "bias": jnp.zeros(image_shape)}
+        return {"kernel": jnp.zeros((10, *image_shape), jnp.float32), "bias": jnp.zeros(image_shape, jnp.float32)}
 
     return Network(init, lambda v, codes: jax.nn.sigmoid(jnp.tensordot(codes, v["kernel"], 1) + v["bias"][None]))
 
@@ -114,3 +114,61 @@ def test_jitted_or_not_is_the_same_and_there_is_a_derivative(name, trained, fitt
     np.testing.assert_allclose(compiled(images), plain(images), rtol=1e-3, atol=1e-4)
     gradient = jax.jit(jax.grad(lambda x: compiled(x).sum()))(images)
     assert np.isfinite(gradient).all() and (np.abs(gradient).reshape(8, -1).max(1) > 0).all()
+
+
+PRECISIONS = {"x64": "float32", "float64": "float64", "bfloat16": "bfloat16", "float16": "float16"}
+
+
+@pytest.mark.parametrize("case", PRECISIONS)
+@pytest.mark.parametrize("name", MAKE)
+def test_every_precision_and_numpy_arrays_have_finite_scores(name, case, trained, monkeypatch):
+    monkeypatch.setitem(globals(), "TRAIN", minimiser(epochs=1, batch_size=50, learning_rate=1e-3))
+    classifier, variables, data = trained
+    dtype = jnp.dtype(PRECISIONS[case])
+    images, labels = np.asarray(data.validation.images[:150], dtype), data.validation.labels[:150]
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), variables["params"])
+    given = jax.tree.map(np.asarray, {**variables, "params": params})
+    with jax.enable_x64(case in ("x64", "float64")):
+        detector = MAKE[name](classifier)
+        state = detector.fit(jax.random.key(0), given, images, labels)
+        scores = [np.asarray(detector.score(given, state, x)) for x in (images[:6], jnp.asarray(images[:6]))]
+        again = np.asarray(detector.score(*jax.tree.map(jnp.asarray, (given, state)), images[:6]))
+    for found in scores:
+        wide = (np.float32, np.float64) if case == "float64" or name == "sprt" else (np.float32,)
+        assert found.shape == (6,) and found.dtype in wide and np.isfinite(found).all()
+        np.testing.assert_allclose(found, again, rtol=1e-3, atol=1e-4)
+
+
+UNREADABLE = {
+    "one image": (lambda images, labels: (images[0], labels[:1]), "choose .B, H, W, C"),
+    "without channels": (lambda images, labels: (images[..., 0], labels), "choose .B, H, W, C"),
+    "integers": (lambda images, labels: (images.astype(int), labels), "floating point"),
+    "bytes as floats": (lambda images, labels: (images * 255, labels), "between 0 and 255"),
+    "not a number": (lambda images, labels: (images * np.nan, labels), "not finite"),
+    "one-hot": (lambda images, labels: (images, np.eye(10)[labels]), "one-hot"),
+    "a column": (lambda images, labels: (images, labels[:, None]), "one class an image"),
+    "too few labels": (lambda images, labels: (images, labels[1:]), "one class an image"),
+    "labels that are shares": (lambda images, labels: (images, labels / 10), "choose integers"),
+    "no images": (lambda images, labels: (images[:0], labels[:0]), "at least one"),
+}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_arrays_that_mean_something_else_are_refused(name, trained):
+    classifier, variables, data = trained
+    detector = MAKE[name](classifier)
+    for change, message in UNREADABLE.values():
+        images, labels = change(data.validation.images[:20], data.validation.labels[:20])
+        with pytest.raises(ValueError, match=message):
+            detector.fit(jax.random.key(0), variables, images, labels)
+        if message not in ("one class an image", "one-hot", "choose integers", "at least one"):
+            for function in filter(None, (detector.score, detector.used)):
+                with pytest.raises(ValueError, match=message):
+                    function(variables, {}, images)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_no_images_have_no_scores(name, fitted, images):
+    for score in fitted(name):
+        found = np.asarray(score(images[0][:0]))
+        assert found.shape == (0,) and found.dtype == np.asarray(score(images[0][:2])).dtype

@@ -1,0 +1,169 @@
+"""Functions of images, logits and mutants: the same for NumPy's arrays, JAX's and lists, jitted or not; nothing of nothing."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgan_jax import engine, inversion, losses, population, saliency, squeezers, transformations
+from mgan_jax.mutation.weight_shuffling import weight_shuffling
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.random((5, 6, 7, 1), np.float32)
+OTHERS = RNG.random((5, 6, 7, 1), np.float32)
+LOGITS, MORE = RNG.normal(0, 1, (2, 5, 4)).astype(np.float32)
+LABELS, DECISIONS = np.array([0, 3, 1, 1, 2]), np.array([1, 3, 0, 2, 2])
+NETWORK = {"params": {"output": {"kernel": RNG.normal(0, 1, (42, 4)).astype(np.float32), "bias": np.zeros(4, np.float32)}}}
+GENERATOR = {"kernel": RNG.normal(0, 1, (3, 42)).astype(np.float32)}
+MUTANTS = jax.tree.map(lambda leaf: np.stack([leaf, leaf[..., ::-1], -leaf]), NETWORK)
+STARTS = RNG.normal(0, 1, (2, 3)).astype(np.float32)
+DESCENT = inversion.Descent(3, 0.1, 0.5, "momentum")
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def one_key_for_all():
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def apply_fn(variables, images):
+    layer = variables["params"]["output"]
+    return images.reshape(len(images), 42) @ layer["kernel"] + layer["bias"][None]
+
+
+def decode(variables, codes):
+    return jax.nn.sigmoid(codes @ variables["kernel"]).reshape(-1, 6, 7, 1)
+
+
+WEIGHTS = weight_shuffling(0.5)
+# name: (function, arrays of which all have a row an image)
+BY_IMAGE = {
+    "margin": (losses.margin, (LOGITS, LABELS)),
+    "runner_up": (losses.runner_up, (LOGITS, LABELS)),
+    "runners_up": (partial(losses.runners_up, count=2), (LOGITS, LABELS)),
+    "margin_to_fool": (losses.margin_to_fool, (LOGITS, LABELS, DECISIONS)),
+    "disagreement": (losses.disagreement, (LOGITS, LABELS)),
+    "log_odds": (losses.log_odds, (LOGITS, LABELS)),
+    "relative_disagreement": (losses.relative_disagreement, (LOGITS, LABELS, MORE, DECISIONS)),
+    "decide": (engine.decide, (LOGITS,)),
+    "straight_through": (squeezers.straight_through, (IMAGES, OTHERS)),
+    "bit_depth": (squeezers.bit_depth(2), (IMAGES,)),
+    "bit_depth with a slope": (squeezers.bit_depth(2, 5.0), (IMAGES,)),
+    "median": (squeezers.median(2), (IMAGES,)),
+    "non_local_means": (squeezers.non_local_means(3, 1, 40.0), (IMAGES,)),
+    "gaussian_noise": (partial(transformations.gaussian_noise(0.1), KEY), (IMAGES,)),
+    "rotation": (partial(transformations.rotation(20.0), KEY), (IMAGES,)),
+    "blur": (partial(transformations.blur(0.5), KEY), (IMAGES,)),
+    "rounding": (partial(transformations.rounding(3), KEY), (IMAGES,)),
+    "gradient": (partial(saliency.gradient(apply_fn), KEY, NETWORK), (IMAGES, LABELS)),
+    "gradient_times_input": (partial(saliency.gradient_times_input(apply_fn), KEY, NETWORK), (IMAGES, LABELS)),
+    "smooth_grad": (partial(saliency.smooth_grad(apply_fn, 2), KEY, NETWORK), (IMAGES, LABELS)),
+    "invert": (lambda x: inversion.invert(decode, GENERATOR, x, STARTS, DESCENT), (IMAGES,)),
+    "evaluate by map": (lambda x: jnp.moveaxis(engine.evaluate(apply_fn, MUTANTS, x, method="map"), 1, 0), (IMAGES,)),
+    "evaluate by vmap": (lambda x: jnp.moveaxis(engine.evaluate(apply_fn, MUTANTS, x, method="vmap"), 1, 0), (IMAGES,)),
+}
+OF_BATCH = {
+    "untargeted_hinge": (losses.untargeted_hinge, (LOGITS, LABELS)),
+    "targeted_hinge": (losses.targeted_hinge, (LOGITS, LABELS)),
+    "least_squares": (partial(losses.least_squares, goal=1.0), (LOGITS[0],)),
+    "norm_hinge": (partial(losses.norm_hinge, bound=0.5), (IMAGES,)),
+    "label_entropy": (losses.label_entropy, (LOGITS,)),
+    "errors": (partial(inversion.errors, decode, GENERATOR), (RNG.normal(0, 1, (2, 5, 3)).astype(np.float32), IMAGES)),
+    "sample": (
+        lambda leaf: population.sample(WEIGHTS, KEY, {"params": {"output": {"kernel": leaf}}}, 3),
+        (np.eye(4, dtype=np.float32),),
+    ),
+}
+HOST = {
+    "logits": (lambda x: engine.logits(apply_fn, NETWORK, x, 2), (IMAGES,)),
+    "predictions": (lambda x: engine.predictions(apply_fn, NETWORK, x), (IMAGES,)),
+    "probabilities": (lambda x: engine.probabilities(apply_fn, NETWORK, x), (IMAGES,)),
+    "votes": (lambda x: engine.votes(apply_fn, MUTANTS, x, batch_size=2).T, (IMAGES,)),
+    "outputs": (lambda x: np.moveaxis(engine.outputs(apply_fn, MUTANTS, x), 1, 0), (IMAGES,)),
+    "votes of a population": (lambda x: population.votes(apply_fn, found(IMAGES, LABELS), x).T, (IMAGES,)),
+}
+
+
+def found(images, labels):
+    return population.qualified(apply_fn, WEIGHTS, KEY, NETWORK, images, labels, 4, 0.5)
+
+
+def same(first, second):
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        one, other = np.asarray(one), np.asarray(other)
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*BY_IMAGE, *OF_BATCH])
+def test_containers_and_compilation_change_nothing(name):
+    function, arrays = {**BY_IMAGE, **OF_BATCH}[name]
+    expected = function(*map(jnp.asarray, arrays))
+    same(function(*arrays), expected)
+    same(jax.jit(function)(*arrays), expected)
+    if name not in ("straight_through", "sample", "errors", "least_squares"):
+        same(function(*(array.tolist() for array in arrays)), expected)
+
+
+@pytest.mark.parametrize("name", HOST)
+def test_containers_change_nothing_on_the_host(name):
+    function, arrays = HOST[name]
+    for given in (map(jnp.asarray, arrays), (array.tolist() for array in arrays)):
+        same(function(*given), function(*arrays))
+
+
+@pytest.mark.parametrize("name", [*BY_IMAGE, *HOST])
+def test_nothing_of_no_images(name):
+    function, arrays = {**BY_IMAGE, **HOST}[name]
+    some, none = function(*arrays), function(*(array[:0] for array in arrays))
+    for full, empty in zip(jax.tree.leaves(some), jax.tree.leaves(none), strict=True):
+        assert empty.shape == (0, *full.shape[1:]) and empty.dtype == full.dtype
+    if name in BY_IMAGE:
+        jitted = jax.jit(function)(*(array[:0] for array in arrays))
+        assert [leaf.shape for leaf in jax.tree.leaves(jitted)] == [leaf.shape for leaf in jax.tree.leaves(none)]
+
+
+@pytest.mark.parametrize("name", [name for name in [*BY_IMAGE, *HOST] if name not in ("decide", "straight_through")])
+def test_arrays_of_another_shape_or_kind_are_refused(name):
+    function, arrays = {**BY_IMAGE, **HOST}[name]
+    wrong = [(arrays[0][0], *arrays[1:]), (arrays[0][None], *arrays[1:])]
+    if arrays[0] is IMAGES:
+        wrong += [(change(IMAGES), *arrays[1:]) for change in (lambda x: x * np.nan, lambda x: x > 0.5)]
+        wrong += [(IMAGES * 255, *arrays[1:])] if name != "invert" else []
+    if len(arrays) > 1:
+        wrong += [(arrays[0], change(arrays[1]), *arrays[2:]) for change in (lambda x: x[1:], lambda x: x[:, None], np.float32)]
+    for given in wrong:
+        with pytest.raises(ValueError, match=r"choose|not finite"):
+            function(*given)
+
+
+def test_mutants_that_are_one_network_are_refused():
+    for call in (partial(engine.votes, apply_fn), partial(engine.evaluate, apply_fn), partial(engine.outputs, apply_fn)):
+        for mutants in (NETWORK, {}, {**MUTANTS, "more": np.zeros(2)}):
+            with pytest.raises(ValueError, match="leading axis M"):
+                call(mutants, IMAGES)
+    with pytest.raises(ValueError, match=r"kernel'\] is of the shape \(3, 4, 42\), the network's of \(42, 4\)"):
+        turned = {"params": {"output": {"kernel": np.zeros((3, 4, 42)), "bias": np.zeros((3, 4))}}}
+        engine.votes(apply_fn, turned, IMAGES, NETWORK)
+
+
+def test_logits_that_are_not_finite_are_no_class():
+    logits = np.array([[0, 1], [np.nan, 1], [np.inf, 0], [0, -np.inf]], np.float32)
+    assert engine.decide(logits).tolist() == [1, -1, -1, -1]
+    network = lambda variables, images: jnp.log(images.reshape(len(images), -1)) + variables  # noqa: E731
+    images = np.array([0.5, 0.25, 0, 0], np.float32).reshape(2, 1, 2, 1)
+    assert engine.predictions(network, np.zeros(2, np.float32)[None], images).tolist() == [0, -1]
+    mutants = np.array([[[0, 0]], [[0, np.nan]]], np.float32)
+    assert engine.votes(network, mutants, images).tolist() == [[0, -1], [-1, -1]]
+
+
+def test_qualified_mutants_need_images_to_qualify_by():
+    for images, labels, message in ((IMAGES[:0], LABELS[:0], "give some"), (IMAGES, LABELS[1:], "one class an image")):
+        with pytest.raises(ValueError, match=message):
+            found(images, labels)
+    numbers = found(IMAGES.tolist(), LABELS.tolist()), found(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+    assert numbers[0].digests == numbers[1].digests == found(IMAGES, LABELS).digests
+    assert population.digest(jax.tree.map(jnp.asarray, NETWORK)) == population.digest(NETWORK)
