@@ -79,7 +79,9 @@ def works(size: str) -> list[Work]:
              ("JSMA", {"theta": 1.0, "gamma": 0.1}), targeted=True),
         Work(f"Square, {queries} queries at {radius}", few, 100, "square", {"epsilon": radius, "num_queries": queries},
              torchattacks_peer, ("Square", square)),
-        Work(f"AutoAttack at {radius}", few, 100, "autoattack", {"epsilon": radius}, torchattacks_peer, ("AutoAttack", auto)),
+        # Its AutoAttack runs APGD and FAB for 10 steps.
+        Work(f"AutoAttack of 10 steps at {radius}", few, 100, "autoattack", {"epsilon": radius, "num_steps": 10},
+             torchattacks_peer, ("AutoAttack", auto)),
     ]  # fmt: skip
 
 
