@@ -32,6 +32,12 @@ def share(successes: np.ndarray, among: np.ndarray) -> dict[str, Any]:
     return {"rate": count / total if total else None, "ci95": wilson(count, total), "n": total}
 
 
+def named(name: str, successes: np.ndarray, among: np.ndarray, count: str) -> dict[str, Any]:
+    """`share` as fields of a row: the rate by this name, its interval by that with `_ci95`, the number of images as `count`."""
+    found = share(successes, among)
+    return {name: found["rate"], f"{name}_ci95": found["ci95"], count: found["n"]}
+
+
 def transfer(source_success: np.ndarray, source_correct: np.ndarray, correct: np.ndarray, fooled: np.ndarray) -> dict[str, Any]:
     """How often images made against one network fool another classifier; all arguments [N] bool.
 
@@ -62,9 +68,9 @@ def destruction(correct: np.ndarray, adversarial_correct: np.ndarray, transforme
     return share(transformed_correct, correct & ~adversarial_correct)
 
 
-def standard_error(share: float, total: int) -> float:
-    """Standard error of a proportion, sqrt(p (1 - p) / n); 0 where n = 0."""
-    return float(np.sqrt(share * (1 - share) / total)) if total else 0.0
+def standard_error(share: float, total: int) -> float | None:
+    """Standard error of a proportion, sqrt(p (1 - p) / n); None where n = 0."""
+    return float(np.sqrt(share * (1 - share) / total)) if total else None
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
@@ -77,8 +83,10 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
       first, second: [N] bool.
 
     Returns:
-      `difference`, `difference_ci95` and `num_images` N.
+      `difference`, `difference_ci95`, None where N = 0, and `num_images` N.
     """
+    if not len(first):
+        return {"difference": None, "difference_ci95": None, "num_images": 0}
     gained, lost, total = (first & ~second).sum() + 0.5, (second & ~first).sum() + 0.5, len(first) + 2
     middle = (gained - lost) / total
     half = 1.96 * math.sqrt((gained + lost) / total - middle**2) / math.sqrt(total)
@@ -177,9 +185,11 @@ def class_matched(normal_rates: np.ndarray, predicted: np.ndarray, adversarial_l
     return float((counts * rates).sum() / counts.sum())
 
 
-def entropy(histogram: np.ndarray) -> float:
-    """Entropy of a histogram in bits; 0 for an empty one."""
-    shares = histogram[histogram > 0] / max(histogram.sum(), 1)
+def entropy(histogram: np.ndarray) -> float | None:
+    """Entropy of a histogram in bits; None of an empty one."""
+    if not histogram.sum():
+        return None
+    shares = histogram[histogram > 0] / histogram.sum()
     return float(-(shares * np.log2(shares)).sum() + 0.0)
 
 
@@ -189,7 +199,7 @@ def fooling_rate(
     labels: np.ndarray,
     classes: Sequence[int] | None = None,
     target_label: int | None = None,
-) -> dict[str, float | int | None]:
+) -> dict[str, Any]:
     """Share of images with k(x + v) != k(x), whose label a universal perturbation changes (Moosavi-Dezfooli et al. 2017).
 
     Args:
@@ -201,7 +211,7 @@ def fooling_rate(
 
     Returns:
       `fooling`, its share of `num_images` of these classes; `collateral`, the share of changed labels among `num_others`, the
-      images of other classes. A share of no images is None.
+      images of other classes; both as `named`.
     """
     clean, perturbed, labels = (np.asarray(a) for a in (clean, perturbed, labels))
     chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
@@ -210,13 +220,7 @@ def fooling_rate(
         fooled = changed
     else:
         chosen, fooled = chosen & (clean != target_label), perturbed == target_label
-    share = lambda hits, among: float(hits[among].mean()) if among.any() else None  # noqa: E731
-    return {
-        "fooling": share(fooled, chosen),
-        "num_images": int(chosen.sum()),
-        "collateral": share(changed, others),
-        "num_others": int(others.sum()),
-    }
+    return {**named("fooling", fooled, chosen, "num_images"), **named("collateral", changed, others, "num_others")}
 
 
 def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Strict settings for every test: no silent rank promotion, no key used twice; programs that compile quickly and run slowly."""
 
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,35 @@ os.environ["XLA_FLAGS"] = FLAGS
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+RATE = re.compile(r"(_rate|accuracy|misclassification|judge_original_class|undecided|clean_kept|agreement|success_rounded)$"
+                  r"|^(share|lcr|normal_lcr|fooling|collateral|others)$")  # fmt: skip
+"""Names of fields of results that are rates over images."""
+
+
+@pytest.fixture(scope="session")
+def unsized():
+    """`unsized(results)`: names of the rates in a seed's results that have no interval or no number of images beside them."""
+
+    def of(results):
+        parts = {name: rows for name, rows in results.items() if isinstance(rows, list)}
+        parts |= {name: [row] for name, row in results.items() if name == "target"}
+        found, seen = set(), set()
+        for part, rows in parts.items():
+            for row in rows:
+                for name in [name for name in row if RATE.search(name) and not isinstance(row[name], (list, str))]:
+                    if name == "fooling" and isinstance(row[name], dict):
+                        # The pictures of configs/visualize.py.
+                        continue
+                    seen.add(name)
+                    intervals = [end for end in ("_ci95", "_ci99") if f"{name}{end}" in row]
+                    if not intervals or not any(field.startswith("num_") for field in row):
+                        found.add(f"{part}.{name}")
+        assert seen, "results without a rate"
+        return found
+
+    return of
 
 
 @pytest.fixture(scope="session")

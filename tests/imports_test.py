@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "mgan_jax"
 LEAVES = ("datasets", "models", "mutation", "attacks", "detectors", "defenses", "report")
 SINGLE = ("population", "engine", "devices", "losses", "metrics", "build", "checkpoint", "draws", "workdir", "transformations",
-          "saliency", "squeezers", "inversion", "inputs")  # fmt: skip
+          "saliency", "squeezers", "inversion", "inputs", "success")  # fmt: skip
 
 
 def imported(path):

@@ -68,7 +68,7 @@ def test_a_diverging_training_names_the_step(tmp_path):
     one_line(done, 1, "training of target", "at step")
 
 
-def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_run_again(tmp_path):
+def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_run_again(tmp_path, unsized):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert call(*SMOKE, f"--workdir={whole}").returncode == 0
     with subprocess.Popen(
@@ -83,6 +83,7 @@ def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_ru
     first, second = (json.loads((path / "results.json").read_text()) for path in (whole, resumed))
     assert first["rows"] == second["rows"] and first["target"] == second["target"]
     assert first["epsilon_rows"] == second["epsilon_rows"]
+    assert not unsized(first)
 
     kept = sorted(path.stat().st_mtime_ns for path in (whole / "checkpoints").rglob("*") if path.is_file())
     assert call(*SMOKE, "--noprogress", f"--workdir={whole}").returncode == 0
@@ -103,7 +104,12 @@ def test_a_killed_run_continues_to_the_same_numbers_and_a_finished_one_is_not_ru
     one_line(call(*asked, f"--workdir={tmp_path / 'tested'}"), 1, "images_pgd", "--config.array")
     tested = call(*asked, "--config.array=images_pgd", f"--workdir={tmp_path / 'tested'}")
     assert tested.returncode == 0, tested.stderr
-    rows = json.loads((tmp_path / "tested" / "results.json").read_text())["rows"]
+    results = json.loads((tmp_path / "tested" / "results.json").read_text())
+    rows = results["rows"]
+    assert not unsized(results)
+    for row in [*rows, *first["epsilon_rows"], *(row for row in first["rows"] if "operator" in row)]:
+        assert row["tried"] >= row["qualified"] >= row["distinct"] == row["num_mutants"]
+    assert {"class_matched_normal_lcr", "sprt_undecided", "sprt_mutants_used"} <= rows[0].keys()
     (pgd,) = [row for row in json.loads(before)["rows"] if row["attack"] == "pgd" and row.get("operator") is None]
     assert {row["num_images"] for row in rows} == {pgd["num_images"]}
     assert {row["misclassification"] for row in rows} == {pgd["misclassification"]}

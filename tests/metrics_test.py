@@ -63,7 +63,7 @@ def test_class_matched_rate_follows_the_adversarial_labels():
 def test_entropy_in_bits():
     assert metrics.entropy(np.array([4, 4, 4, 4])) == pytest.approx(2.0)
     assert metrics.entropy(np.array([7, 0])) == 0.0
-    assert metrics.entropy(np.zeros(3)) == 0.0
+    assert metrics.entropy(np.zeros(3)) is None
 
 
 def test_transfer_counts_only_images_that_both_read_and_that_the_attack_wins():
@@ -88,9 +88,10 @@ def test_destruction_rate_is_kurakins_sum():
 def test_fooling_rate_by_hand():
     labels, clean, perturbed = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2]), np.array([2, 1, 0, 1, 2])
     whole = {"fooling": 2 / 5, "num_images": 5, "collateral": None, "num_others": 0}
-    assert metrics.fooling_rate(clean, perturbed, labels) == whole
+    found = lambda *of: {k: v for k, v in metrics.fooling_rate(clean, perturbed, labels, *of).items() if not k.endswith("_ci95")}  # noqa: E731
+    assert found() == whole
     single = {"fooling": 1 / 2, "num_images": 2, "collateral": 1 / 3, "num_others": 3}
-    assert metrics.fooling_rate(clean, perturbed, labels, [0]) == single
+    assert found([0]) == single
     assert metrics.fooling_rate(clean, perturbed, labels, target_label=2)["fooling"] == 1 / 4
     assert metrics.fooling_rate(clean, perturbed, labels, [7])["fooling"] is None
 
@@ -142,3 +143,20 @@ def test_kept_order_by_hand_and_by_scipy():
     assert metrics.kept_order(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == {
         "num": 1, "second": 1.0, "third": None, "kendall": None,
     }  # fmt: skip
+
+
+NOTHING = np.zeros(0, bool)
+
+
+@pytest.mark.parametrize("found", [
+    metrics.share(NOTHING, NOTHING), metrics.named("rate", NOTHING, NOTHING, "n"), metrics.transfer(*[NOTHING] * 4),
+    metrics.destruction(*[NOTHING] * 3), metrics.paired_difference(NOTHING, NOTHING), metrics.wilson(0, 0),
+    metrics.standard_error(0.0, 0), metrics.auroc(np.zeros(0), np.ones(3)), metrics.true_positive_rate(np.ones(3), np.zeros(0)),
+    metrics.two_way_bootstrap([np.zeros((0, 3), bool)], np.mean, 2, 0.95, 0),
+    metrics.two_way_bootstrap([np.zeros((3, 0), bool)], np.mean, 2, 0.95, 0),
+    metrics.class_matched(np.zeros(0), np.zeros(0, int), np.zeros(0, int)), metrics.entropy(np.zeros(3)),
+    metrics.fooling_rate(*[np.zeros(0, int)] * 3), metrics.kept_order(np.zeros((0, 3)), np.zeros((0, 3))),
+])  # fmt: skip
+def test_a_measure_of_nothing_is_no_number(found):
+    values = found.values() if isinstance(found, dict) else [found]
+    assert all(value is None or (isinstance(value, int) and value == 0) for value in values) and None in values

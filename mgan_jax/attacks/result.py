@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.losses import finite_rows, margin_to_fool
+from mgan_jax.success import fooled
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
 
 
@@ -61,8 +62,8 @@ def attack_result(
     clean_correct = (clean_logits.argmax(-1) == labels) & finite_rows(clean_logits)
 
     def fools(logits: Array) -> Array:
-        fooled = (margin_to_fool(logits, labels, targets) < 0) & clean_correct & finite_rows(logits)
-        return fooled if targets is None else fooled & (labels != targets)
+        surely = (margin_to_fool(logits, labels, targets) < 0) & finite_rows(logits)
+        return fooled(labels, clean_correct, logits.argmax(-1), targets) & surely
 
     ended_finite = finite_rows(adversarial)
     adversarial = choose(ended_finite, adversarial.astype(images.dtype), images)

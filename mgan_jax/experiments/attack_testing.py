@@ -6,6 +6,7 @@ from typing import Any
 
 from mgan_jax import mutation, population
 from mgan_jax.experiments import testing
+from mgan_jax.experiments.aims import aims, section
 from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.populations import Streams, Tested, draw, inputs_of
 from mgan_jax.experiments.stages import stage
@@ -17,7 +18,9 @@ def attack_rows(run: Run, classifier: Classifier, variables: Variables, test: Sp
     """{attack: what its row says of it without mutants}, as `testing.attack_row`."""
     clean = testing.subject(classifier.apply, variables, test.images)
     subjects = {name: testing.subject(classifier.apply, variables, one.images) for name, one in made.items()}
-    return {name: testing.attack_row(test.labels, clean, subject, run.dataset.num_classes) for name, subject in subjects.items()}
+    targets = {name: aims(run, section(run.config, name), name, test.labels) for name in made}
+    row = lambda name: testing.attack_row(test.labels, clean, subjects[name], run.dataset.num_classes, targets[name])  # noqa: E731
+    return {name: row(name) for name in made}
 
 
 def tested_rows(
@@ -92,10 +95,7 @@ def tested_row(
         "protocol": tested.protocol.name,
         "rate": tested.protocol.rate,
         "min_accuracy_ratio": tested.protocol.min_accuracy_ratio,
-        "num_mutants": tested.found.num_mutants,
-        "tried": tested.found.tried,
-        "qualified": tested.found.qualified,
-        "distinct": tested.found.num_mutants,
+        **testing.mutant_fields(tested.found),
         "kappa": tested.kappa,
         **{name: arguments[name] for name in ("per_layer", "include_output") if name in arguments},
         **testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed),

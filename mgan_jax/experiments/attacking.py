@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mgan_jax import devices
 from mgan_jax.attacks.substitute_model import learned_on
 from mgan_jax.build import build, factory
-from mgan_jax.experiments import crafting
+from mgan_jax.experiments import aims, crafting
 from mgan_jax.experiments.extras import extras
 from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.streams import stream_key
@@ -189,13 +189,6 @@ def fit(
     return state, time.monotonic() - began
 
 
-def random_targets(run: Run, labels: np.ndarray, name: str) -> np.ndarray:
-    """For each image a class that is not its own, every one equally likely."""
-    key = stream_key(run.seed, "targets", name)
-    moved = jax.random.randint(key, (len(labels),), 1, run.dataset.num_classes)
-    return ((labels + np.asarray(moved)) % run.dataset.num_classes).astype(np.int32)
-
-
 def attacked(run: Run, name: str, classifier: Classifier, variables: Variables, test: Split, **more: Any) -> Attacked:
     """The row `name` of `config.attacks` on these images; a finished one is read.
 
@@ -227,7 +220,7 @@ def run_attack(
     settings, test = run.config.attacks[name], Split(images, labels)
     key = stream_key(run.seed, "attack", name)
     method = settings.get("method", name)
-    state, fit_seconds, targets = None, None, random_targets(run, test.labels, name) if settings.get("targeted", False) else None
+    state, fit_seconds, targets = None, None, aims.given(run, settings, name, test.labels)
     if method in GENERATORS:
         operators = crafting.training_operators("all") if name == "mgan" else ()
         began = time.monotonic()

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import devices, engine, metrics
+from mgan_jax import devices, engine, metrics, success
 from mgan_jax.build import factory
 from mgan_jax.experiments import attack_testing, populations, sanity, sweeps
+from mgan_jax.experiments.aims import goal_of, is_targeted
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
 from mgan_jax.experiments.crafting import build_generative_attack, check_operator, training_operators
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.options import Options, provenance
 from mgan_jax.experiments.seeds import each_seed
+from mgan_jax.experiments.testing import target_fields
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.comparison import print_comparison, write_comparison
 from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
@@ -103,10 +105,9 @@ def check(config: Any, dataset: Dataset) -> None:
 
 def tried(settings: Any, labels: np.ndarray) -> np.ndarray:
     """Which images [N] an attack is to fool: not those of the class it aims at, and of some classes only where it names them."""
-    arguments = settings.get("arguments", {})
-    goal, classes = arguments.get("target_label"), arguments.get("classes")
+    classes = settings.get("arguments", {}).get("classes")
     chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
-    return chosen if goal is None else chosen & (labels != goal)
+    return success.tried(labels, chosen, goal_of(settings))
 
 
 def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]:
@@ -129,19 +130,17 @@ def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]
     last = lambda share: max(int(np.ceil(len(won) * share / 100)) - 1, 0)  # noqa: E731
     reached = {f"used_{share}": needed[last(share)] if len(won) else np.inf for share in (50, 90)}
     norm, epsilon = ("linf", config.epsilon) if generator else bound(settings, name)
-    targeted = bool(settings.get("targeted", False)) or settings.get("arguments", {}).get("target_label") is not None
+    whole = np.ones(len(won), bool)
     return {
         "method": settings.get("method", name),
         "knowledge": settings.knowledge,
         "norm": norm,
         "epsilon": epsilon,
-        "num_images": len(clean),
-        "targeted": targeted,
+        "targeted": is_targeted(settings),
         "some_classes": settings.get("arguments", {}).get("classes") is not None,
         # A network that never answers a class leaves none of its images to be fooled.
-        "success_rate": float(won.mean()) if len(won) else None,
-        "success_rate_ci95": metrics.wilson(int(won.sum()), len(won)),
-        "success_rounded": float(made.success_rounded[aimed].mean()) if len(won) else None,
+        **metrics.named("success_rate", won, whole, "num_images"),
+        **metrics.named("success_rounded", made.success_rounded[aimed], whole, "num_images"),
         **{f"median_{k}": float(np.median(v[won])) if won.any() else None for k, v in distances.items()},
         "mean_l2": float(distances["l2"][won].mean()) if won.any() else None,
         "ssim": float(metrics.ssim(clean, images)[won].mean()) if won.any() else None,
@@ -153,6 +152,12 @@ def facts(config: Any, name: str, made: Attacked, test: Split) -> dict[str, Any]
         "fit_seconds": None if generator else made.numbers["fit_seconds"],
         **made.numbers["extras"],
     }
+
+
+def robust(row: dict[str, Any], accuracy: float) -> dict[str, Any]:
+    """Robust accuracy of a row: the test accuracy times the share, and the share's interval, of its images that withstand."""
+    return {"robust_accuracy": accuracy * row["withstand_rate"],
+            "robust_accuracy_ci95": [accuracy * bound for bound in row["withstand_rate_ci95"]]}  # fmt: skip
 
 
 def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
@@ -167,9 +172,8 @@ def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
             name for name, row in bounded.items()
             if (row["norm"], row["knowledge"]) == (norm, knowledge) and row["epsilon"] <= epsilon
         ]  # fmt: skip
-        flipped = float(np.any([made[name].success for name in names], axis=0).mean())
-        found.append({"norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names, "success_rate": flipped,
-                      "withstand_rate": 1 - flipped})  # fmt: skip
+        flipped = np.any([made[name].success for name in names], axis=0)
+        found.append({"norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names, **sweeps.withstood(flipped)})
     return found
 
 
@@ -202,7 +206,8 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     for done, name in enumerate(names, 1):
         made[name] = attacked(run, name, classifier, variables, test)
         own[name] = facts(config, name, made[name], test)
-        update(done, success=own[name]["success_rate"] or 0.0)
+        rate = own[name]["success_rate"]
+        update(done, **({} if rate is None else {"success": rate}))
     alone = attack_testing.attack_rows(run, classifier, variables, test, made)
     alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}
     swept, with_steps, with_kappas = sweeps.chosen(config, names)
@@ -212,7 +217,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     tested, used = attack_testing.tested_rows(run, classifier, variables, test, made, update, used)
     rows = [*alone.values(), *({**alone[row["attack"]], **row} for row in tested)]
     curve = sweeps.epsilon_rows(run, swept, classifier, variables, test)
-    curve = [{**row, "robust_accuracy": accuracy * row["withstand_rate"]} for row in curve]
+    curve = [{**row, **robust(row, accuracy)} for row in curve]
     steps = sweeps.step_rows(run, classifier, variables, test) if with_steps else []
     confidence = sweeps.confidence_rows(run, classifier, variables, test, used) if with_kappas else []
     unswept = [name for name in names if name not in swept or not {0.0, 1.0} <= set(config.curve.epsilons)]
@@ -221,7 +226,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     limits = sweeps.limit_rows(run, bounded, classifier, variables, test)
     results = {
         **provenance(run, time.monotonic() - began),
-        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(decisions)},
+        "target": target_fields(config.target.name, decisions, dataset.test.labels),
         "rows": rows,
         "worst_cases": worst_cases(own, made),
         "curve_rows": curve,

@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import engine, population
+from mgan_jax import engine, metrics, population
 from mgan_jax.experiments import populations
+from mgan_jax.experiments.aims import aims, section
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS, generator_sections, perturbed
 from mgan_jax.experiments.stages import rows as stage_rows
+from mgan_jax.experiments.testing import RESAMPLES, mutant_fields
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.mutation.mixture import mixture
+from mgan_jax.success import fooled, tried
 from mgan_jax.types import Split, Variables
 
 NUM_IMAGES = 500
@@ -27,8 +30,7 @@ def epsilon_rows(
       used: mutants that are used already.
 
     Returns:
-      Rows with attack, trained_on, epsilon, misclassification, success_rate, lcr, normal_lcr, num_images, num_mutants; and `used`
-      with their mutants.
+      Rows as `report.results` says; `used` with their mutants.
     """
     rate = max(protocol.rate for protocol in run.config.protocols.values())
     mutate = mixture([build_mutation(run.config, operator, rate) for operator in WEIGHT_OPERATORS])
@@ -39,25 +41,30 @@ def epsilon_rows(
     def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, **_) -> list[dict]:
         decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
         flips = lambda x, decisions: population.votes(classifier, found, x, **run.how) != decisions  # noqa: E731
+        interval = lambda matrix: metrics.two_way_bootstrap([matrix], lambda r: r[0].mean(), RESAMPLES, 0.99, run.seed)  # noqa: E731
         clean = decide(images)
-        normal = flips(images, clean)
+        normal, correct, whole = flips(images, clean), clean == labels, np.ones(len(labels), bool)
         rows = []
         for (name, trained_on), (attack, state) in generators.items():
+            targets = aims(run, section(run.config, name), name, labels)
             for share in run.config.testing.epsilon_shares:
                 adversarial = perturbed(attack, state, images, share)
                 decisions = decide(adversarial)
-                chosen = (clean == labels) & (decisions != labels)
-                measured = chosen.any() and found.num_mutants > 0
+                chosen, reached = (fooled(labels, correct, decisions, of) for of in (None, targets))
+                moved, measured = flips(adversarial, decisions)[:, chosen], chosen.any() and found.num_mutants > 0
                 rows.append({
                     "attack": name if trained_on in (None, "all") else f"{name} {trained_on}",
                     "trained_on": trained_on,
                     "epsilon": float(share * run.config.epsilon),
-                    "misclassification": float((decisions != labels).mean()),
-                    "success_rate": float(chosen.sum() / max((clean == labels).sum(), 1)),
-                    "lcr": float(flips(adversarial, decisions)[:, chosen].mean()) if measured else None,
+                    **metrics.named("misclassification", decisions != labels, whole, "num_images"),
+                    "targeted": targets is not None,
+                    **metrics.named("success_rate", reached, tried(labels, correct, targets), "num_clean_correct"),
+                    "num_adversarial": int(chosen.sum()),
+                    "lcr": float(moved.mean()) if measured else None,
+                    "lcr_ci99": interval(moved),
                     "normal_lcr": float(normal[:, chosen].mean()) if measured else None,
-                    "num_images": len(labels),
-                    "num_mutants": found.num_mutants,
+                    "normal_lcr_ci99": interval(normal[:, chosen]),
+                    **mutant_fields(found),
                 })  # fmt: skip
         return rows
 

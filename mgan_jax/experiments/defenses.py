@@ -15,6 +15,7 @@ import numpy as np
 from mgan_jax import engine, metrics
 from mgan_jax.datasets.split import class_balanced
 from mgan_jax.experiments import comparing, generating, masking, sanity
+from mgan_jax.experiments.aims import aims
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
 from mgan_jax.experiments.attacks import bound, check_attack, chosen_rows
 from mgan_jax.experiments.data import test_images
@@ -23,9 +24,11 @@ from mgan_jax.experiments.options import Options, provenance, without_skipped
 from mgan_jax.experiments.rebuilding import rebuilt
 from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.stages import stage
+from mgan_jax.experiments.testing import target_fields
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
+from mgan_jax.success import fooled, tried
 from mgan_jax.types import Dataset, Split, Variables
 
 KNOWN = ("decode", "code_size", "classify", "redraw")
@@ -101,7 +104,7 @@ def subset(split: Split, count: int, num_classes: int) -> np.ndarray:
 
 
 def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: Attacked, test: Split, correct: np.ndarray,
-        kept: np.ndarray) -> dict[str, Any]:  # fmt: skip
+        read: np.ndarray) -> dict[str, Any]:  # fmt: skip
     """One cell with its numbers.
 
     Args:
@@ -110,22 +113,22 @@ def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: A
       made: the images, of the same places as `test`.
       test: the clean images.
       correct: [N] whether the defended network reads the clean image correctly.
-      kept: [N] whether it does both images.
+      read: [N] what it reads the attacked image as.
     """
     settings = run.config.attacks[attack]
     norm, epsilon = ("linf", run.config.epsilon) if attack in GENERATORS else bound(settings, attack)
-    fooled = correct & ~kept
+    targets = aims(run, settings, attack, test.labels)
+    won = fooled(test.labels, correct, read, targets)
     change = np.abs(made.images - test.images)
     distances = {"l0": (change > 0).any(-1).sum((1, 2)), "l2": np.sqrt(np.square(change).sum((1, 2, 3))),
                  "linf": change.max((1, 2, 3))}  # fmt: skip
-    whole, among = metrics.share(kept, np.ones_like(kept)), metrics.share(fooled, correct)
     return {
         "defense": defense, "attack": attack, "method": settings.get("method", attack), "aware": aware,
-        "knowledge": settings.knowledge, "norm": norm, "epsilon": epsilon, "seed": run.seed, "num_images": whole["n"],
-        "targeted": bool(settings.get("targeted", False)),
-        "robust_accuracy": whole["rate"], "robust_accuracy_ci95": whole["ci95"],
-        "success_rate": among["rate"], "success_rate_ci95": among["ci95"], "num_clean_correct": among["n"],
-        **{f"median_{name}": float(np.median(values[fooled])) if fooled.any() else None for name, values in distances.items()},
+        "knowledge": settings.knowledge, "norm": norm, "epsilon": epsilon, "seed": run.seed,
+        "targeted": targets is not None,
+        **metrics.named("robust_accuracy", correct & (read == test.labels), np.ones_like(correct), "num_images"),
+        **metrics.named("success_rate", won, tried(test.labels, correct, targets), "num_clean_correct"),
+        **{f"median_{name}": float(np.median(values[won])) if won.any() else None for name, values in distances.items()},
         "seconds_per_1000": 1000 * made.numbers["seconds"] / len(made.images) if aware else None,
     }  # fmt: skip
 
@@ -159,11 +162,10 @@ def defense_rows(
     correct[wide] = decisions(one, test.images[wide], size, "clean") == test.labels[wide]
     own = Split(test.images[narrow], test.labels[narrow])
     for attack, made in unaware.items():
-        right = np.zeros(len(test.labels), bool)
-        right[wide] = decisions(one, made.images[wide], size, f"{attack}_of_target") == test.labels[wide]
-        right &= correct
+        read, right = decisions(one, made.images[wide], size, f"{attack}_of_target"), np.zeros(len(test.labels), bool)
         seen = Split(test.images[wide], test.labels[wide])
-        rows.append(row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], right[wide]))
+        right[wide] = correct[wide] & (read == seen.labels)
+        rows.append(row(run, one, name, attack, False, cut(made, wide), seen, correct[wide], read))
         kept[attack, False] = right[narrow]
         update()
     for attack, settings in config.attacks.items():
@@ -174,10 +176,10 @@ def defense_rows(
         else:
             made = attacked(one.run, attack, one.network, one.variables, own, **one.more)
         if made is not None:
-            right = correct[narrow] & (decisions(one, made.images, size, attack) == own.labels)
+            read = decisions(one, made.images, size, attack)
             own_images.append(made.images)
-            rows.append(row(run, one, name, attack, True, made, own, correct[narrow], right))
-            kept[attack, True] = right
+            rows.append(row(run, one, name, attack, True, made, own, correct[narrow], read))
+            kept[attack, True] = correct[narrow] & (read == own.labels)
         update()
     curve = masking.curve_rows(one, name, own)
     lines = masking.checklist(one, name, own, kept, curve)
@@ -209,7 +211,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
     """One seed; every part that is finished is read, not run again."""
     began, config = time.monotonic(), run.config
     classifier, variables, _ = train_target(run)
-    accuracy = float((engine.predictions(classifier.apply, variables, run.dataset.test.images) == run.dataset.test.labels).mean())
+    clean = engine.predictions(classifier.apply, variables, run.dataset.test.images)
     test = test_images(run.dataset, config.testing.num_images)
     names = with_bases(config, chosen_rows(config, "defenses"))
     attacks = [name for name, a in config.attacks.items() if a.get("unaware", True)]
@@ -238,7 +240,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         summaries.append(summary)
     results = {
         **provenance(run, time.monotonic() - began),
-        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(run.dataset.test.labels)},
+        "target": target_fields(config.target.name, clean, run.dataset.test.labels),
         "defenses": summaries,
         "rows": rows,
         "worst_cases": worst,

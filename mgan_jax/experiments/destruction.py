@@ -10,7 +10,7 @@ from mgan_jax.experiments.networks import Networks, siblings
 from mgan_jax.experiments.stages import rows
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.training import Run
-from mgan_jax.metrics import destruction, share
+from mgan_jax.metrics import destruction, named
 from mgan_jax.transformations import transformation
 from mgan_jax.types import Split, Variables
 
@@ -77,7 +77,7 @@ def destruction_rows(run: Run, networks: Networks, test: Split, attack: str, sou
                     "strength": strength, "destruction_rate": exact["rate"], "destruction_rate_ci95": exact["ci95"],
                     "num_adversarial": exact["n"], "readable_rate": readable["rate"],
                     "readable_rate_ci95": readable["ci95"], "num_readable": readable["n"],
-                    "clean_kept": share(kept, before)["rate"],
+                    **named("clean_kept", kept, before, "num_clean_correct"),
                 })  # fmt: skip
         return found
 

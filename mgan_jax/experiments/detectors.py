@@ -20,12 +20,14 @@ import numpy as np
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
 from mgan_jax.experiments import crafting, detecting, evading, populations, sanity
+from mgan_jax.experiments.aims import section
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
-from mgan_jax.experiments.attacks import bound, check_row, chosen_rows
+from mgan_jax.experiments.attacks import bound, check_row, chosen_rows, tried
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.detecting import JOINT, Fitted, Said
 from mgan_jax.experiments.options import Options, provenance, without_skipped
 from mgan_jax.experiments.seeds import each_seed
+from mgan_jax.experiments.testing import target_fields
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.detectors import print_detectors, write_detectors
 from mgan_jax.types import Classifier, Dataset, Split, Variables
@@ -113,9 +115,8 @@ def detection_row(
 def attack_row(run: Run, name: str, made: Attacked, passed: dict[str, np.ndarray], test: Split) -> dict[str, Any]:
     """An attack by itself: success and distance, and how much of it passes the joint rule and all detectors one by one."""
     change, won = np.abs(made.images - test.images), made.success
-    whole = np.ones_like(won)
-    row = {"attack": name, "seed": run.seed, "num_images": len(won), "success_rate": float(won.mean()),
-           "success_rate_ci95": metrics.wilson(int(won.sum()), len(won)),
+    whole = tried(section(run.config, name), test.labels)
+    row = {"attack": name, "seed": run.seed, **metrics.named("success_rate", won, whole, "num_images"),
            "median_l2": float(np.median(np.sqrt(np.square(change).sum((1, 2, 3)))[won])) if won.any() else None,
            "median_linf": float(np.median(change.max((1, 2, 3))[won])) if won.any() else None}  # fmt: skip
     for group, passes in passed.items():
@@ -221,14 +222,13 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     scores = detecting.scores(run, fitted, variables, images, run.start("scores", len(fitted), "detectors"))
     adaptive_test = Split(*(array[: config.adaptive.num_images] for array in test))
     adaptive, followed, aimed = evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test)
-    alarms = {name: float((scores[name]["clean"]["scores"] > one.threshold).mean()) for name, one in fitted.items()}
+    alarms = {name: scores[name]["clean"]["scores"] > one.threshold for name, one in fitted.items()}
     results = {
         **provenance(run, time.monotonic() - began),
-        "target": {"name": config.target.name, "test_accuracy": float((clean == dataset.test.labels).mean()),
-                   "num_images": len(clean)},
+        "target": target_fields(config.target.name, clean, dataset.test.labels),
         "detectors": [
             {"detector": name, "threshold": one.threshold, "fit_seconds": one.seconds, "differentiable": one.differentiable,
-             "false_positive_rate": alarms[name], "num_images": len(test.labels)}
+             **metrics.named("false_positive_rate", alarms[name], np.ones_like(alarms[name]), "num_images")}
             for name, one in fitted.items()
         ],
         "rows": detection_rows(run, names, fitted, made, scores),

@@ -161,12 +161,14 @@ def adaptive_rows(
         aimed.append(made)
         fools = metrics.share(made.success, np.ones_like(made.success))
         both = metrics.share(undetected[name][name], np.ones_like(made.success))
+        others = {other: metrics.share(of, np.ones_like(of)) for other, of in undetected[name].items() if other != name}
         rows.append({
             "detector": name, "norm": settings.arguments.get("norm", "linf"), "epsilon": settings.arguments.epsilon,
             "seed": run.seed, "num_images": fools["n"],
             "success_rate": fools["rate"], "success_rate_ci95": fools["ci95"],
             "undetected_rate": both["rate"], "undetected_rate_ci95": both["ci95"],
-            "others": {other: float(of.mean()) for other, of in undetected[name].items() if other != name},
+            "others": {other: of["rate"] for other, of in others.items()},
+            "others_ci95": {other: of["ci95"] for other, of in others.items()},
             "seconds_per_1000": 1000 * made.numbers["seconds"] / fools["n"],
         })  # fmt: skip
         update(done)

@@ -32,7 +32,8 @@ def extras(
     """
     if method == "substitute_model":
         same = jax.jit(lambda s, v, x: agreement(classifier.apply, v, arguments["classifier"], s, x))
-        return {"agreement": float(same(state, variables, test.images)), "fit_queries": int(state["queries"])}
+        agreed = agreeing("agreement", float(same(state, variables, test.images)), len(test.labels))
+        return {**agreed, "fit_queries": int(state["queries"])}
     if method == "universal_perturbation":
         clean = engine.predictions(classifier.apply, variables, test.images)
         chosen = {name: arguments.get(name) for name in ("classes", "target_label")}
@@ -46,6 +47,11 @@ def extras(
     return {}
 
 
+def agreeing(name: str, share: float, count: int) -> dict[str, Any]:
+    """A share of so many images on which a substitute answers as the target does, and its interval, as fields of a row."""
+    return {name: share, f"{name}_ci95": metrics.wilson(round(share * count), count), "num_compared": count}
+
+
 def of_substitutes(
     substitutes: Sequence[Classifier], state: Any, classifier: Classifier, variables: Variables, test: Split
 ) -> dict[str, Any]:
@@ -54,5 +60,5 @@ def of_substitutes(
         return {}
     pairs = zip(substitutes, state["substitutes"], strict=True)
     same = [jax.jit(partial(agreement, classifier.apply, classifier=c))(variables, state=s, images=test.images) for c, s in pairs]
-    least = {"num_substitutes": len(same), "least_agreement": float(min(same))}
+    least = {"num_substitutes": len(same), **agreeing("least_agreement", float(min(same)), len(test.labels))}
     return {**least, "fit_queries": int(state["queries"])}

@@ -19,7 +19,7 @@ from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed
 from mgan_jax.experiments.training import Run
-from mgan_jax.metrics import wilson
+from mgan_jax.metrics import named, wilson
 from mgan_jax.report.fooling import print_fooling, write_fooling
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
@@ -167,13 +167,13 @@ def run_seed(run: Run) -> tuple[dict, Pictured, tuple[str, ...]]:
     stored = stage(
         own._replace(path=run.path, seed=run.seed), "quadratic", make_quadratic, {"variables": variables}, ("quadratic",)
     )
-    accuracies = {
-        name: float((engine.predictions(network.apply, learned, run.dataset.test.images) == run.dataset.test.labels).mean())
+    right = {
+        name: engine.predictions(network.apply, learned, run.dataset.test.images) == run.dataset.test.labels
         for name, (_, network, learned) in networks.items()
     }
     results = {
         **provenance(run, time.monotonic() - began),
-        "networks": [{"name": name, "accuracy": share} for name, share in accuracies.items()],
+        "networks": [{"name": name, **named("accuracy", of, np.ones_like(of), "num_images")} for name, of in right.items()],
         "num_test_images": len(run.dataset.test.labels),
         "rows": rows,
         "quadratic_rows": stored.numbers["rows"],

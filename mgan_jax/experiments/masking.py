@@ -8,15 +8,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from mgan_jax import engine
+from mgan_jax import engine, metrics
 from mgan_jax.attacks.ball import project
-from mgan_jax.experiments import sanity
+from mgan_jax.experiments import aims, sanity
 from mgan_jax.experiments.attacking import build_attack, in_batches
 from mgan_jax.experiments.attacks import bound
 from mgan_jax.experiments.defending import Defended
 from mgan_jax.experiments.stages import Run, rows, stage
 from mgan_jax.experiments.streams import stream_key
 from mgan_jax.experiments.sweeps import changed
+from mgan_jax.success import tried
 from mgan_jax.types import Classifier, Dataset, Split, Variables
 
 COMPARED = ("black_box", "single_step")
@@ -78,13 +79,14 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
             arguments = {"epsilon": float(epsilon), "num_steps": int(count), "step_size": None}
             built = build_attack(changed(settings, **arguments), attack, one.network, run.dataset)
             key = stream_key(run.seed, "curve", attack)
-            result, _, _ = in_batches(built, key, variables, test, None, settings.get("batch_size", 250))
-            correct = result.clean_correct
+            targets = aims.given(run, settings, attack, labels)
+            result, _, _ = in_batches(built, key, variables, test, targets, settings.get("batch_size", 250))
+            correct, won = result.clean_correct, result.success
             losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(result.logits, labels))
             found.append({
-                "attack": attack, "epsilon": float(epsilon), "num_steps": int(count), "num_images": len(correct),
-                "robust_accuracy": float((correct & ~result.success).mean()),
-                "success_rate": float(result.success.sum() / max(correct.sum(), 1)),
+                "attack": attack, "epsilon": float(epsilon), "num_steps": int(count), "targeted": targets is not None,
+                **metrics.named("robust_accuracy", correct & ~won, np.ones_like(won), "num_images"),
+                **metrics.named("success_rate", won, tried(labels, correct, targets), "num_clean_correct"),
                 "loss": float(losses.mean()), "loss_error": float(losses.std() / np.sqrt(len(losses))),
             })  # fmt: skip
         return found

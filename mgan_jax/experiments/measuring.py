@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax import mutation, population
+from mgan_jax import metrics, mutation, population
 from mgan_jax.experiments import populations, testing
+from mgan_jax.experiments.aims import aims, section
 from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
+from mgan_jax.success import fooled
 from mgan_jax.types import Split, Variables
 
 
@@ -42,15 +44,23 @@ def measure(
     common = {"seed": run.seed, "epsilon": run.config.epsilon, "norm": "linf"}
     attacks = {}
     for (name, trained_on), subject in subjects.items():
-        goal = run.config.attacks.get("advgan" if name == "advgan_margin" else name, {}).get("arguments", {}).get("target_label")
-        row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes, goal)
-        flipped = (clean.decisions == test.labels) & (subject.decisions != test.labels)
-        if judge is not None and flipped.any():
-            read = judge.predict(subject.images[flipped].reshape(flipped.sum(), -1))
-            row["judge_original_class"] = float((read == test.labels[flipped]).mean())
+        targets = aims(run, section(run.config, name), name, test.labels)
+        row = testing.attack_row(test.labels, clean, subject, run.dataset.num_classes, targets)
+        flipped = fooled(test.labels, clean.decisions == test.labels, subject.decisions)
+        if judge is not None:
+            same = np.zeros(len(flipped), bool)
+            if flipped.any():
+                same[flipped] = judge.predict(subject.images[flipped].reshape(flipped.sum(), -1)) == test.labels[flipped]
+            row |= metrics.named("judge_original_class", same, flipped, "num_adversarial")
         attacks[name, trained_on] = {"attack": name, "trained_on": trained_on, **common, **row}
     clean_row = testing.attack_row(test.labels, clean, clean, run.dataset.num_classes)
-    rows = [{"attack": "clean", "seed": run.seed, **{k: clean_row[k] for k in ("num_images", "misclassification")}}]
+    rows = [
+        {
+            "attack": "clean",
+            "seed": run.seed,
+            **{k: clean_row[k] for k in ("num_images", "misclassification", "misclassification_ci95")},
+        }
+    ]
     rows += list(attacks.values())
 
     protocols = [testing.Protocol(name, p.rate, p.min_accuracy_ratio) for name, p in run.config.protocols.items()]
@@ -84,10 +94,7 @@ def test_population(run, classifier, test, clean, subjects, tested):
         "protocol": protocol.name,
         "rate": protocol.rate,
         "min_accuracy_ratio": protocol.min_accuracy_ratio,
-        "num_mutants": tested.found.num_mutants,
-        "tried": tested.found.tried,
-        "qualified": tested.found.qualified,
-        "distinct": tested.found.num_mutants,
+        **testing.mutant_fields(tested.found),
         "kappa": tested.kappa,
     }
     rows, arrays, flips = [], {}, {}
@@ -99,7 +106,7 @@ def test_population(run, classifier, test, clean, subjects, tested):
         votes = population.votes(classifier, tested.found, subject.images, **run.how)
         row = testing.testing_row(test.labels, clean, subject, clean_votes, votes, tested.kappa, run.seed)
         rows.append({"key": list(key), "row": {**facts, **row}})
-        flipped = correct & (subject.decisions != test.labels)
+        flipped = fooled(test.labels, correct, subject.decisions)
         flips[key] = (votes != subject.decisions, flipped)
         if tested.found.num_mutants:
             label = key[0] if key[1] in (None, "all") else f"{key[0]} {key[1]}"

@@ -6,10 +6,12 @@ from typing import Any
 
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting, populations, sanity
+from mgan_jax.experiments.aims import aims, section
 from mgan_jax.experiments.curves import epsilon_rows
 from mgan_jax.experiments.data import test_images
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.options import Options, opened, provenance, without_skipped
+from mgan_jax.experiments.testing import target_fields
 from mgan_jax.experiments.threats import threat_rows
 from mgan_jax.experiments.training import Run, train_target
 from mgan_jax.report import results as report_results
@@ -17,6 +19,7 @@ from mgan_jax.report.events import write_events
 from mgan_jax.report.material import AttackMaterial, Material, write_adversarial
 from mgan_jax.report.page import write_report
 from mgan_jax.report.terminal import print_tables
+from mgan_jax.success import fooled
 
 THREAT_MODEL = [
     "The attacker knows the target's weights, the mutation operators and their rates, and draws mutants of its own.",
@@ -32,7 +35,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     began, config = time.monotonic(), run.config
     classifier, variables, history = train_target(run)
     whole = run.dataset.test
-    accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
+    decisions = engine.predictions(classifier.apply, variables, whole.images)
     test = test_images(run.dataset, config.testing.num_images)
     made, generators, histories = crafting.all_attacks(run, classifier, variables, test.images, test.labels)
     used = populations.trained(run, variables)
@@ -44,7 +47,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     workdir.finish_stage(run.path, "clock", {}, {"seconds": seconds})
     results = {
         **provenance(run, seconds),
-        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(whole.labels)},
+        "target": target_fields(config.target.name, decisions, whole.labels),
         "rows": rows,
         "epsilon_rows": curves,
         "threat_rows": loosened,
@@ -55,8 +58,9 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     adversarial = {}
     for (name, trained_on), images in made.items():
         label = name if trained_on in (None, "all") else f"{name} {trained_on}"
-        p, correct = probabilities(images), clean.argmax(-1) == test.labels
-        adversarial[label] = AttackMaterial(images, p, correct & (p.argmax(-1) != test.labels))
+        p, targets = probabilities(images), aims(run, section(config, name), name, test.labels)
+        won = fooled(test.labels, clean.argmax(-1) == test.labels, p.argmax(-1), targets)
+        adversarial[label] = AttackMaterial(images, p, won)
     material = Material(
         clean_images=test.images,
         labels=test.labels,

@@ -81,24 +81,40 @@ def read_arrays(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, np.ndarr
         raise ValueError(f"{path} is no NPZ file that can be read: {error or type(error).__name__}") from None
 
 
-def row_of(normal: np.ndarray, flips: np.ndarray, kappa: float | None, seed: int) -> dict:
-    """Measures of [M, A] flips of the file's images beside [M, N] flips of other, normal images; empty without mutants."""
-    if not flips.size:
-        return {}
-    rates, normal_rates = flips.mean(0), normal.mean(0)
-    row = {
-        "lcr": float(rates.mean()),
-        "lcr_ci99": metrics.two_way_bootstrap([flips], lambda r: r[0].mean(), testing.RESAMPLES, 0.99, seed),
-        "normal_lcr": float(normal_rates.mean()),
+def row_of(
+    clean_flips: np.ndarray,
+    clean: np.ndarray,
+    correct: np.ndarray,
+    flips: np.ndarray,
+    decisions: np.ndarray,
+    kappa: float | None,
+    seed: int,
+) -> dict:
+    """Measures of the file's images beside other, normal ones; None without mutants or images.
+
+    Args:
+      clean_flips: [M, N] flips of clean images.
+      clean: [N] the target's decisions on them.
+      correct: [N] which are classified correctly: the normal ones.
+      flips: [M, A] flips of the file's images.
+      decisions: [A] the target's decisions on these.
+      kappa: SPRT's threshold.
+      seed: of the bootstrap.
+    """
+    normal, there = clean_flips[:, correct], bool(flips.size)
+    interval = lambda matrix: metrics.two_way_bootstrap([matrix], lambda r: r[0].mean(), testing.RESAMPLES, 0.99, seed)  # noqa: E731
+    mean = lambda matrix: float(matrix.mean()) if there and matrix.size else None  # noqa: E731
+    rates, normal_rates = (matrix.mean(0) if there else np.zeros(0) for matrix in (flips, normal))
+    testable = there and normal.size and kappa is not None and 0 < kappa * 1.1 < 1
+    verdicts = (sequential_test(flips, kappa), sequential_test(normal, kappa)) if testable else (None, None)
+    return {
+        "lcr": mean(flips), "lcr_ci99": interval(flips), "normal_lcr": mean(normal), "normal_lcr_ci99": interval(normal),
+        "class_matched_normal_lcr": metrics.class_matched(clean_flips.mean(0), clean, decisions) if there else None,
         "auroc": metrics.auroc(rates, normal_rates),
         "tpr_at_5fpr": metrics.true_positive_rate(rates, normal_rates),
         "tpr_at_5fpr_low": metrics.true_positive_rate(-rates, -normal_rates),
-    }
-    if kappa is not None and 0 < kappa * 1.1 < 1:
-        found, alarms = sequential_test(flips, kappa), sequential_test(normal, kappa)
-        row["sprt_detection_rate"] = float(found.adversarial.mean())
-        row["sprt_false_positive_rate"] = float(alarms.adversarial.mean())
-    return row
+        **testing.sprt_fields(*verdicts),
+    }  # fmt: skip
 
 
 def given_images(config: Any, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
@@ -133,12 +149,17 @@ def run(config: Any, options: Options) -> dict:
         images, labels = given_images(config, dataset)
         classifier, variables, _ = train_target(one)
         whole = dataset.test
-        accuracy = float((engine.predictions(classifier.apply, variables, whole.images) == whole.labels).mean())
+        target = testing.target_fields(
+            config.target.name, engine.predictions(classifier.apply, variables, whole.images), whole.labels
+        )
         test = test_images(dataset, config.testing.num_images)
         clean = engine.predictions(classifier.apply, variables, test.images)
         correct = clean == test.labels
         decisions = engine.predictions(classifier.apply, variables, images)
         chosen = np.ones(len(images), bool) if labels is None else decisions != labels
+        misread = metrics.named("misclassification", chosen, np.ones_like(chosen), "num_images")
+        if labels is None:
+            misread |= {"misclassification": None, "misclassification_ci95": None}
         pairs = [
             (operator, testing.Protocol(name, protocol.rate, protocol.min_accuracy_ratio))
             for name, protocol in config.protocols.items()
@@ -149,16 +170,14 @@ def run(config: Any, options: Options) -> dict:
             tested, used = populations.draw(one, classifier, variables, operator, protocol, used)
 
             def make(run: Run, tested: populations.Tested = tested, **_) -> tuple[dict, dict]:
-                normal = (population.votes(classifier, tested.found, test.images, **run.how) != clean)[:, correct]
+                clean_flips = population.votes(classifier, tested.found, test.images, **run.how) != clean
                 flips = (population.votes(classifier, tested.found, images, **run.how) != decisions)[:, chosen]
                 row = {
                     "attack": "images", "operator": tested.operator, "protocol": tested.protocol.name,
                     "rate": tested.protocol.rate, "min_accuracy_ratio": tested.protocol.min_accuracy_ratio,
-                    "num_mutants": tested.found.num_mutants,
-                    "tried": tested.found.tried, "distinct": tested.found.num_mutants, "num_images": len(images),
-                    "num_adversarial": int(chosen.sum()), "kappa": tested.kappa, "seed": seed,
-                    "misclassification": None if labels is None else float(chosen.mean()),
-                    **row_of(normal, flips, tested.kappa, seed),
+                    **testing.mutant_fields(tested.found), "num_adversarial": int(chosen.sum()), "num_normal": int(correct.sum()),
+                    "kappa": tested.kappa, "seed": seed, **misread,
+                    **row_of(clean_flips, clean, correct, flips, decisions[chosen], tested.kappa, seed),
                 }  # fmt: skip
                 return {}, {"row": row}
 
@@ -168,14 +187,16 @@ def run(config: Any, options: Options) -> dict:
             update(done)
     results = {
         **provenance(one, time.monotonic() - began),
-        "target": {"name": config.target.name, "test_accuracy": accuracy, "num_images": len(whole.labels)},
+        "target": target,
         "rows": rows,
     }
     devices.on_primary(report_results.write_results, path / "results.json", results)
     print(f"{int(chosen.sum())} of {len(images)} images tested, beside {int(correct.sum())} normal ones")
-    print(f"{'protocol':>10}  operator    M  LCR %  normal %  AUROC  TPR at 5 % FPR  SPRT - FP")
+    print(f"{'protocol':>10}  operator    M  LCR %  normal %  matched %  AUROC  TPR at 5 % FPR  SPRT - FP  undecided %  used")
     for row in rows:
-        numbers = f"{percent(row.get('lcr'), 2):>6}  {percent(row.get('normal_lcr'), 2):>8}  {number(row.get('auroc')):>5}"
-        numbers += f"  {percent(row.get('tpr_at_5fpr')):>14}  {difference(row):>9}"
+        numbers = f"{percent(row['lcr'], 2):>6}  {percent(row['normal_lcr'], 2):>8}  "
+        numbers += f"{percent(row['class_matched_normal_lcr'], 2):>9}  {number(row['auroc']):>5}  "
+        numbers += f"{percent(row['tpr_at_5fpr']):>14}  {difference(row):>9}  {percent(row['sprt_undecided']):>11}  "
+        numbers += f"{number(row['sprt_mutants_used'], 0):>4}"
         print(f"{row['protocol']:>10}  {row['operator']:>8}  {row['num_mutants']:>3}  {numbers}")
     return results

@@ -10,15 +10,16 @@ from ml_collections import ConfigDict
 
 from mgan_jax import engine, population
 from mgan_jax.build import factory
-from mgan_jax.experiments import populations
+from mgan_jax.experiments import aims, populations
 from mgan_jax.experiments.attacking import GENERATORS, build_attack, in_batches
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.stages import rows as stage_rows
 from mgan_jax.experiments.stages import without_shown
 from mgan_jax.experiments.streams import stream_key
+from mgan_jax.experiments.testing import RESAMPLES, auroc_of, mutant_fields
 from mgan_jax.experiments.training import Run, build_mutation
 from mgan_jax.losses import margin
-from mgan_jax.metrics import auroc
+from mgan_jax.metrics import auroc, named, two_way_bootstrap
 from mgan_jax.mutation.mixture import mixture
 from mgan_jax.types import Classifier, Dataset, LearnedAttack, Split, Variables
 
@@ -96,7 +97,7 @@ def bounds_rows(
       classifier, variables, test: the target, and images that it classifies correctly.
 
     Returns:
-      Rows with attack, epsilon, norm, success_rate, withstand_rate, num_images.
+      Rows with attack, epsilon, norm, targeted, success_rate, withstand_rate, both with their intervals, and num_images.
     """
 
     def make(run: Run, settings: dict[str, Any], variables: Variables, images: np.ndarray, labels: np.ndarray) -> list[dict]:
@@ -104,16 +105,28 @@ def bounds_rows(
         # K epsilons lead: the images come first for joining batches.
         moved = lambda *args: _images_first(attack(*args))  # noqa: E731
         key = stream_key(run.seed, kind, name)
-        result, _, _ = in_batches(moved, key, variables, Split(images, labels), None, settings.get("batch_size", 250))
-        arguments, count = settings["arguments"], len(labels)
+        targets = aims.given(run, settings, name, labels)
+        result, _, _ = in_batches(moved, key, variables, Split(images, labels), targets, settings.get("batch_size", 250))
+        arguments, targeted = settings["arguments"], targets is not None
         return [
-            {"attack": name, "epsilon": float(epsilon), "norm": arguments.get("norm", "linf"), "num_images": count,
-             "success_rate": float(share), "withstand_rate": float(1 - share)}
-            for epsilon, share in zip(arguments["epsilon"], result.success.mean(0), strict=True)
-        ]  # fmt: skip
+            {
+                "attack": name,
+                "epsilon": float(epsilon),
+                "norm": arguments.get("norm", "linf"),
+                "targeted": targeted,
+                **withstood(won),
+            }
+            for epsilon, won in zip(arguments["epsilon"], result.success.T, strict=True)
+        ]
 
     inputs = {"settings": settings.to_dict(), "variables": variables, "images": test.images, "labels": test.labels}
     return stage_rows(run, f"{kind}_{name}", make, inputs)
+
+
+def withstood(won: np.ndarray) -> dict[str, Any]:
+    """Of images that the target classifies correctly the shares on which an attack succeeds, `won` [N], and does not."""
+    whole = np.ones_like(won)
+    return {**named("success_rate", won, whole, "num_images"), **named("withstand_rate", ~won, whole, "num_images")}
 
 
 def _images_first(result: Any) -> Any:
@@ -155,9 +168,10 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
             settings = steps_settings(run.config, steps)
             attack = build_attack(settings, name, classifier, run.dataset)
             key = stream_key(run.seed, "steps", name)
-            result, _, _ = in_batches(attack, key, variables, test, None, settings.get("batch_size", 250))
+            targets = aims.given(run, settings, name, labels)
+            result, _, _ = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
             rows.append({"attack": name, "epsilon": float(curve.steps_epsilon), "num_steps": int(steps),
-                         "success_rate": float(result.success.mean()), "num_images": len(labels)})  # fmt: skip
+                         "targeted": targets is not None, **withstood(result.success)})  # fmt: skip
         return rows
 
     inputs = {"variables": variables, "images": test.images, "labels": test.labels}
@@ -190,7 +204,8 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
             return []
         decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
         flips = lambda x: population.votes(classifier, found, x, **run.how) != decide(x)  # noqa: E731
-        normal, rows = flips(images), []
+        normal, whole, rows = flips(images), np.ones(len(labels), bool), []
+        interval = lambda matrix: two_way_bootstrap([matrix], lambda r: r[0].mean(), RESAMPLES, 0.99, run.seed)  # noqa: E731
         for kappa in sweep.kappas:
             settings = confidence_settings(run.config, kappa)
             attack = build_attack(settings, sweep.attack, classifier, run.dataset)
@@ -201,14 +216,15 @@ def confidence_rows(run: Run, classifier: Classifier, variables: Variables, test
             lead = -np.asarray(margin(result.logits, labels))
             won = result.success & (lead >= kappa - KAPPA_TOLERANCE)
             rows.append({
-                "attack": sweep.attack, "kappa": float(kappa), "success_rate": float(result.success.mean()),
-                "reached_rate": float(won.mean()),
+                "attack": sweep.attack, "kappa": float(kappa), **named("success_rate", result.success, whole, "num_images"),
+                **named("reached_rate", won, whole, "num_images"),
                 "l2": float(result.l2[won].mean()) if won.any() else None,
                 "margin": float((first - second)[won].mean()) if won.any() else None,
-                "lcr": float(moved[:, won].mean()) if won.any() else None,
-                "normal_lcr": float(normal[:, won].mean()) if won.any() else None,
+                "lcr": float(moved[:, won].mean()) if won.any() else None, "lcr_ci99": interval(moved[:, won]),
+                "normal_lcr": float(normal[:, won].mean()) if won.any() else None, "normal_lcr_ci99": interval(normal[:, won]),
                 "auroc": auroc(moved[:, won].mean(0), normal[:, won].mean(0)),
-                "num_adversarial": int(won.sum()), "num_images": len(labels), "num_mutants": found.num_mutants,
+                "auroc_ci95": two_way_bootstrap([moved[:, won], normal[:, won]], auroc_of, RESAMPLES, 0.95, run.seed),
+                "num_adversarial": int(won.sum()), **mutant_fields(found),
             })  # fmt: skip
         return rows
 

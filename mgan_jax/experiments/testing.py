@@ -1,12 +1,14 @@
 """Model mutation testing of adversarial images: the rows of the tables, as the evaluation protocol defines them."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgan_jax import engine, metrics
-from mgan_jax.detectors.sprt import sequential_test, threshold
+from mgan_jax.detectors.sprt import Verdict, sequential_test, threshold
+from mgan_jax.population import Population
+from mgan_jax.success import fooled, tried
 from mgan_jax.types import ApplyFn, Variables
 
 RESAMPLES = 500
@@ -41,29 +43,27 @@ class Protocol(NamedTuple):
     min_accuracy_ratio: float
 
 
-def attack_row(labels: np.ndarray, clean: Subject, adversarial: Subject, num_classes: int, goal: int | None = None) -> dict:
+def attack_row(
+    labels: np.ndarray, clean: Subject, adversarial: Subject, num_classes: int, targets: np.ndarray | None = None
+) -> dict:
     """What a row says of an attack by itself: rates over all and over clean-correct images, distances, labels.
 
     Args:
       labels: [N] true classes.
       clean, adversarial: the normal images and the same images attacked.
       num_classes: length of the histogram of labels.
-      goal: the class a targeted attack aims at; its success is to reach it, from images of other classes.
+      targets: [N] what a targeted attack aims at, see `success`; None: it is untargeted.
     """
-    correct = clean.decisions == labels
-    flipped = correct & (adversarial.decisions != labels)
-    tried = correct & (labels != goal) if goal is not None else correct
-    reached = tried & (adversarial.decisions == goal) if goal is not None else flipped
+    correct, whole = clean.decisions == labels, np.ones(len(labels), bool)
+    flipped = fooled(labels, correct, adversarial.decisions)
+    reached = fooled(labels, correct, adversarial.decisions, targets)
     change = np.abs(adversarial.images - clean.images)
     flat = change.reshape(len(change), -1)
     histogram = np.bincount(adversarial.decisions[flipped], minlength=num_classes)
     return {
-        "num_images": len(labels),
-        "misclassification": float((adversarial.decisions != labels).mean()),
-        "misclassification_ci95": metrics.wilson((adversarial.decisions != labels).sum(), len(labels)),
-        "targeted": goal is not None,
-        "num_clean_correct": int(tried.sum()),
-        "success_rate": float(reached.sum() / max(tried.sum(), 1)),
+        **metrics.named("misclassification", adversarial.decisions != labels, whole, "num_images"),
+        "targeted": targets is not None,
+        **metrics.named("success_rate", reached, tried(labels, correct, targets), "num_clean_correct"),
         "num_adversarial": int(flipped.sum()),
         "linf": float(flat.max(-1).mean()),
         "l2": float(np.sqrt(np.square(flat).sum(-1)).mean()),
@@ -101,11 +101,10 @@ def testing_row(
     Returns:
       Fields of `report.results`; rates are None where the adversarial set or the population is empty.
     """
-    chosen = (clean.decisions == labels) & (adversarial.decisions != labels)
+    chosen = fooled(labels, clean.decisions == labels, adversarial.decisions)
     num_mutants = len(clean_votes)
-    fields = ("lcr", "lcr_ci99", "normal_lcr", "lcr_ratio", "lcr_ratio_ci95", "class_matched_normal_lcr", "auroc",
-              "auroc_ci95", "auroc_two_sided", "tpr_at_5fpr", "tpr_at_5fpr_low", "sprt_detection_rate",
-              "sprt_false_positive_rate", "sprt_undecided", "sprt_mutants_used")  # fmt: skip
+    fields = ("lcr", "lcr_ci99", "normal_lcr", "normal_lcr_ci99", "lcr_ratio", "lcr_ratio_ci95", "class_matched_normal_lcr",
+              "auroc", "auroc_ci95", "auroc_two_sided", "tpr_at_5fpr", "tpr_at_5fpr_low", *sprt_fields(None, None))  # fmt: skip
     row = {"num_adversarial": int(chosen.sum()), **dict.fromkeys(fields)}
     if num_mutants == 0 or not chosen.any():
         return row
@@ -118,6 +117,7 @@ def testing_row(
         "lcr": float(rates.mean()),
         "lcr_ci99": bootstrap([flips], lambda r: r[0].mean(), confidence=0.99),
         "normal_lcr": float(normal_rates.mean()),
+        "normal_lcr_ci99": bootstrap([normal], lambda r: r[0].mean(), confidence=0.99),
         "class_matched_normal_lcr": metrics.class_matched(all_normal.mean(0), clean.decisions, adversarial.decisions[chosen]),
         "auroc": area,
         "auroc_two_sided": max(area, 1 - area),
@@ -130,14 +130,31 @@ def testing_row(
         row["lcr_ratio"] = row["lcr"] / row["normal_lcr"]
         row["lcr_ratio_ci95"] = bootstrap([flips, normal], ratio, confidence=0.95)
     if kappa is not None and 0 < kappa * 1.1 < 1:
-        found, alarms = sequential_test(flips, kappa), sequential_test(normal, kappa)
-        row |= {
-            "sprt_detection_rate": float(found.adversarial.mean()),
-            "sprt_false_positive_rate": float(alarms.adversarial.mean()),
-            "sprt_undecided": float((~(found.adversarial | found.normal)).mean()),
-            "sprt_mutants_used": float(found.used.mean()),
-        }
+        row |= sprt_fields(sequential_test(flips, kappa), sequential_test(normal, kappa))
     return row
+
+
+def sprt_fields(found: Verdict | None, alarms: Verdict | None) -> dict[str, Any]:
+    """What a row says of the sequential test on adversarial and on normal images; all None where there was no test."""
+    shares = {"sprt_detection_rate": None, "sprt_false_positive_rate": None, "sprt_undecided": None}
+    if found is not None and alarms is not None:
+        undecided = ~(found.adversarial | found.normal)
+        shares = dict(zip(shares, (found.adversarial, alarms.adversarial, undecided), strict=True))
+    row: dict[str, Any] = {"sprt_mutants_used": None if found is None else float(found.used.mean())}
+    for name, of in shares.items():
+        share = {"rate": None, "ci95": None} if of is None else metrics.share(of, np.ones_like(of))
+        row |= {name: share["rate"], f"{name}_ci95": share["ci95"]}
+    return row
+
+
+def target_fields(name: str, decisions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What results say of a target of this name, which answers clean images with these decisions [N]."""
+    return {"name": name, **metrics.named("test_accuracy", decisions == labels, np.ones(len(labels), bool), "num_images")}
+
+
+def mutant_fields(found: Population) -> dict[str, int]:
+    """What a row says of its mutants."""
+    return {"num_mutants": found.num_mutants, "tried": found.tried, "qualified": found.qualified, "distinct": found.num_mutants}
 
 
 def beside_mgan(mgan: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], seed: int) -> dict:

@@ -17,9 +17,10 @@ from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.data import validation_images
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.stages import rows as stage_rows
-from mgan_jax.experiments.testing import RESAMPLES, auroc_of
+from mgan_jax.experiments.testing import RESAMPLES, auroc_of, mutant_fields
 from mgan_jax.experiments.training import Run, build_mutation, train_target
 from mgan_jax.mutation.mixture import mixture
+from mgan_jax.success import fooled
 from mgan_jax.types import Classifier, Split, Variables
 
 Made = dict[tuple[str, str | None], np.ndarray]
@@ -107,12 +108,17 @@ def adapting_detectors(
     changed = lambda x: changes(classifier, variables, found.variables, x)  # noqa: E731
     validation_decisions, clean_decisions = decide(images), decide(test.images)
     validation, clean = changed(images), changed(test.images)
-    facts = {"operator": "mixed", "protocol": "qualified", "rate": protocol.rate, "num_mutants": found.num_mutants,
-             "min_accuracy_ratio": protocol.min_accuracy_ratio, "tried": found.tried, "distinct": found.num_mutants}  # fmt: skip
+    facts = {
+        "operator": "mixed",
+        "protocol": "qualified",
+        "rate": protocol.rate,
+        "min_accuracy_ratio": protocol.min_accuracy_ratio,
+        **mutant_fields(found),
+    }
     rows = []
     for (name, trained_on), adversarial in made.items():
         decisions, attacked = decide(adversarial), changed(adversarial)
-        chosen = (clean_decisions == test.labels) & (decisions != test.labels)
+        chosen = fooled(test.labels, clean_decisions == test.labels, decisions)
         for detector, moved in attacked.items():
             pair = [moved[:, chosen], clean[detector][:, chosen]]
             reference = jnp.asarray(validation[detector].mean(0)), jnp.asarray(validation_decisions)

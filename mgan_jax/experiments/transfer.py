@@ -7,6 +7,7 @@ import numpy as np
 
 from mgan_jax import engine
 from mgan_jax.experiments import sanity
+from mgan_jax.experiments.aims import goal_of
 from mgan_jax.experiments.attacking import Attacked, attacked
 from mgan_jax.experiments.attacks import check_attack
 from mgan_jax.experiments.data import test_images
@@ -17,8 +18,9 @@ from mgan_jax.experiments.options import Options, provenance
 from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
-from mgan_jax.metrics import share, transfer
+from mgan_jax.metrics import named, share, transfer
 from mgan_jax.report.transfer import print_transfer, write_transfer
+from mgan_jax.success import tried
 from mgan_jax.types import Dataset, Split
 
 Made = dict[tuple[str, str], Attacked]
@@ -74,13 +76,16 @@ def all_decisions(run: Run, networks: Networks, test: Split, made: Made) -> dict
     return found
 
 
-def matrix_rows(test: Split, made: Made, decisions: dict[str, dict[str, np.ndarray]]) -> tuple[list[dict], list[dict]]:
+def matrix_rows(
+    test: Split, made: Made, decisions: dict[str, dict[str, np.ndarray]], goals: dict[str, int | None]
+) -> tuple[list[dict], list[dict]]:
     """The cells of the matrices, and what they are to be seen beside.
 
     Args:
       test: the images and their labels.
       made: {(attack, source): what it made}.
       decisions: as `all_decisions` gives them.
+      goals: {attack: the one class that it aims at, or None}.
 
     Returns:
       (cells with attack, source, destination; `transfer_rate` with `transfer_rate_ci95` and `num_transferable`, of the images
@@ -96,9 +101,8 @@ def matrix_rows(test: Split, made: Made, decisions: dict[str, dict[str, np.ndarr
     correct = {name: of[CLEAN] == test.labels for name, of in decisions.items()}
     cells, own = [], []
     for (attack, source), one in made.items():
-        success = share(one.success, correct[source])
-        row = {"attack": attack, "source": source, "success_rate": success["rate"], "success_rate_ci95": success["ci95"],
-               "num_clean_correct": success["n"]}  # fmt: skip
+        whole = tried(test.labels, correct[source], goals.get(attack))
+        row = {"attack": attack, "source": source, **named("success_rate", one.success, whole, "num_clean_correct")}
         for group, names in everywhere.items():
             both = share(
                 np.all([decisions[name][f"{attack} {source}"] != test.labels for name in names], axis=0),
@@ -133,13 +137,13 @@ def run_seed(run: Run) -> tuple[dict]:
     for done, ((attack, source), one) in enumerate(made.items(), 1):
         destroyed += destruction_rows(run, networks, test, attack, source, one.images)
         update(done)
-    cells, own = matrix_rows(test, made, decisions)
+    cells, own = matrix_rows(test, made, decisions, {attack: goal_of(settings) for attack, settings in config.attacks.items()})
     results = {
         **provenance(run, time.monotonic() - began),
         "destinations": [
-            {"name": name, "kind": "network" if name in networks else "learner", "num_images": len(test.labels),
+            {"name": name, "kind": "network" if name in networks else "learner",
              "seed": networks[name][0].seed if name in networks else run.seed,
-             "accuracy": float((of[CLEAN] == test.labels).mean())}
+             **named("accuracy", of[CLEAN] == test.labels, np.ones(len(test.labels), bool), "num_images")}
             for name, of in decisions.items()
         ],
         "rows": cells,

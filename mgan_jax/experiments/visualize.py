@@ -9,12 +9,13 @@ from mgan_jax import engine
 from mgan_jax.build import build
 from mgan_jax.experiments import picturing, sanity
 from mgan_jax.experiments.attacking import attacked
-from mgan_jax.experiments.attacks import check_attack
+from mgan_jax.experiments.attacks import check_attack, tried
 from mgan_jax.experiments.data import correct_images, test_images
 from mgan_jax.experiments.networks import check_networks, train_networks
 from mgan_jax.experiments.options import Options, provenance
 from mgan_jax.experiments.seeds import each_seed
 from mgan_jax.experiments.training import Run
+from mgan_jax.metrics import named
 from mgan_jax.models.classifier import first_weights
 from mgan_jax.report.learned import Pictured
 from mgan_jax.report.visualize import print_visualize, write_visualize
@@ -69,8 +70,8 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
     sure = {start: sum(value >= asked for value in of["confidences"]) for start, of in fooling.numbers.items()}
     row = {
         "network": name, "model": own.config.target.name, "seed": own.seed,
-        "test_accuracy": float((decisions == run.dataset.test.labels).mean()), "num_test_images": len(decisions),
-        "attack": attack, "success_rate": float(made.success.mean()), "num_images": len(test.labels),
+        **named("test_accuracy", decisions == run.dataset.test.labels, np.ones(len(decisions), bool), "num_test_images"),
+        "attack": attack, **named("success_rate", made.success, tried(run.config.attacks[attack], test.labels), "num_images"),
         "changes": layers.numbers["changes"], "fooling": fooling.numbers, "sure": sure,
     }  # fmt: skip
     pairs = {"clean": test.images, "adversarial": made.images}

@@ -10,6 +10,11 @@ MARKERS = "svD^<>*P"
 WORDS = {"adversarial": "adv.", "discriminator": "discr.", "label change rate": "LCR"}
 
 
+def percentage(share: float | None) -> float:
+    """A share in per cent; NaN, which is not drawn, where there is none."""
+    return np.nan if share is None else 100 * share
+
+
 def epsilon_curves(rows: list[dict]) -> Any:
     """Success, and label change rate over the normal one, against epsilon; rows as in `report.material`."""
     figure, (success, ratio) = panels(2, 2, 5.0, 3.0)
@@ -20,7 +25,7 @@ def epsilon_curves(rows: list[dict]) -> Any:
         if attack.startswith("mgan "):
             style |= {"marker": MARKERS[variants % len(MARKERS)], "linewidth": 1, "linestyle": "--", "alpha": 0.7}
             variants += 1
-        success.plot([row["epsilon"] for row in own], [100 * row["success_rate"] for row in own], **style)
+        success.plot([row["epsilon"] for row in own], [percentage(row["success_rate"]) for row in own], **style)
         measured = [row for row in own if row["lcr"] is not None and row["normal_lcr"]]
         ratio.plot([row["epsilon"] for row in measured], [row["lcr"] / row["normal_lcr"] for row in measured], **style)
     ratio.axhline(1, color="#9ca3af", linewidth=1, zorder=0)

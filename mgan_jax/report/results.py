@@ -15,13 +15,14 @@ shares in [0, 1]; null: there is no such number):
     targeted               whether the attack aims at a label of its choice
     num_images             test images, a count; misclassification (with misclassification_ci95, Wilson) is over all of them
     num_clean_correct      of them classified correctly when clean, a count (targeted: and of another class than the aim);
-                           success_rate is over these
+                           success_rate, with its interval, is over these (`mgan_jax.success`)
     num_adversarial        correctly classified and flipped, a count: the adversarial set, on which all rates below are taken
     linf, l2, l0           mean distances over num_images, pixels in [0, 1]; l0 counts changed pixels, channels together
     mean_margin            by how much the target's first logit exceeds its second, over num_images: its confidence
     label_histogram        images of the adversarial set that the target gives each label, counts [num_classes]
     label_entropy          of that histogram, bits
     judge_original_class   share of the adversarial set that 3 nearest neighbours among the training images read as before
+                           (with judge_original_class_ci95)
     operator               of the mutants: "GF", "WS", "NEB", "NAI", "NS", "LD", "LA", "AFR"
     protocol               "unfiltered" or "qualified"
     rate                   mutation rate, a share of the neurons or weights
@@ -30,7 +31,7 @@ shares in [0, 1]; null: there is no such number):
     num_mutants, distinct  mutants used, all of them distinct; tried: drawn for them; qualified: of those, passing the filter
     lcr, lcr_ci99          label change rate against the target's own label on the same image, two-way bootstrap over mutants
                            and images
-    normal_lcr             the same images, clean
+    normal_lcr, normal_lcr_ci99      the same images, clean; of configs/mutation_testing.py num_normal other images
     class_matched_normal_lcr         clean images predicted as the adversarial labels
     lcr_ratio, lcr_ratio_ci95        lcr / normal_lcr; 1 is undetectable
     lcr_minus_mgan, lcr_minus_mgan_ci95    LCR less that of MGAN (the operator's own, or all's), on the images that both flip,
@@ -41,11 +42,11 @@ shares in [0, 1]; null: there is no such number):
     kappa                  the normal label change rate that the sequential test (SPRT) is given, from validation data
     sprt_detection_rate, sprt_false_positive_rate    shares of adversarial and of clean images that it calls adversarial
     sprt_undecided         share of adversarial images on which it decides nothing
-    sprt_mutants_used      mutants it asks about an adversarial image, mean count
+    sprt_mutants_used      mutants it asks about an adversarial image, mean count; the three shares have Wilson intervals
 
 `threat_rows` has the same fields under a loosened threat model, and `threat`: "rate 0.01", "target another seed", "detector
 soft_label_change_rate, per class", ... `epsilon_rows` has attack, trained_on, epsilon, misclassification, success_rate, lcr,
-normal_lcr, num_images and num_mutants.
+normal_lcr with their intervals, and the numbers of images and mutants. Every rate over images has its interval beside it.
 
 A comparison of attacks (`configs/attacks.py`) has in a row also
 

@@ -38,10 +38,11 @@ def config():
     return config
 
 
-def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys, several_seeds):
+def test_the_comparison_runs_keeps_its_parts_and_says_what_it_did(config, tmp_path, capsys, several_seeds, unsized):
     run = experiment("attacks")
     assert not violated(run(config, Options(tmp_path / "run"))[0])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert not unsized(results)
     names = {row["attack"] for row in results["rows"]}
     assert names == {"fgsm", "pgd", "pgd_l2", "universal_one_class"}
     claims = {line["claim"]: line["holds"] for line in results["sanity"]}

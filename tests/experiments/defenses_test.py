@@ -58,6 +58,10 @@ def made(tmp_path_factory):
     return path, json.loads((path / "results.json").read_text())
 
 
+def test_every_rate_has_its_interval_and_its_size(made, unsized):
+    assert not unsized(made[1])
+
+
 def test_every_cell_is_there_with_its_size(made):
     _, results = made
     names = ["none", *CONFIG["defenses"]]

@@ -59,6 +59,10 @@ def made(tmp_path_factory):
     return path, json.loads((path / "results.json").read_text())
 
 
+def test_every_rate_has_its_interval_and_its_size(made, unsized):
+    assert not unsized(made[1])
+
+
 def test_every_pair_has_a_cell_and_false_positives_are_few(made):
     _, results = made
     pairs = {(row["attack"], row["detector"]) for row in results["rows"]}

@@ -46,6 +46,10 @@ def made(tmp_path_factory):
     return path, json.loads((path / "results.json").read_text())
 
 
+def test_every_rate_has_its_interval_and_its_size(made, unsized):
+    assert not unsized(made[1])
+
+
 def test_it_is_a_row_of_attacks_and_has_a_cell_of_every_detector(made):
     _, results = made
     assert [row["attack"] for row in results["attack_rows"]] == ["mgan", NAME]

@@ -26,8 +26,9 @@ def config():
     return config
 
 
-def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_path, capsys, several_seeds):
+def test_the_experiment_runs_and_its_rows_agree_with_one_another(config, tmp_path, capsys, several_seeds, unsized):
     results = fooling.run(config, Options(tmp_path / "run"))[0]
+    assert not unsized(results)
     assert results["rows"] == json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert len(results["rows"]) == 4 * 10 and sum(row["hardest"] for row in results["rows"]) == 4
     shares = {form: [row["share"] for row in results["rows"] if (row["form"], row["confidence"]) == form]

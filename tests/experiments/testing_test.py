@@ -13,7 +13,7 @@ def decided(decisions):
 def test_a_targeted_attack_succeeds_where_it_reaches_its_goal_from_another_class():
     labels = np.array([0, 1, 2, 2, 1])
     clean, attacked = decided([0, 1, 2, 2, 0]), decided([2, 2, 2, 0, 2])
-    free, aimed = attack_row(labels, clean, attacked, 3), attack_row(labels, clean, attacked, 3, goal=2)
+    free, aimed = attack_row(labels, clean, attacked, 3), attack_row(labels, clean, attacked, 3, np.full(5, 2))
     assert (free["targeted"], free["num_clean_correct"], free["success_rate"]) == (False, 4, 0.75)
     assert (aimed["targeted"], aimed["num_clean_correct"], aimed["success_rate"]) == (True, 2, 1.0)
     assert free["misclassification"] == aimed["misclassification"] == 0.8

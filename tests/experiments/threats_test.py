@@ -62,6 +62,11 @@ def test_every_threat_has_its_rows_and_no_attack_that_was_not_named(rows):
     assert {row["rate"] for row in rows if row["threat"] == "rate 0.3"} == {0.3}
 
 
+def test_every_rate_has_its_interval_and_its_size_and_mutants_are_counted(rows, unsized):
+    assert not unsized({"threat_rows": rows})
+    assert all(row["tried"] >= row["qualified"] >= row["distinct"] == row["num_mutants"] for row in rows)
+
+
 def test_another_target_is_another_network(rows):
     shares = {row["threat"]: row["misclassification"] for row in rows if row["operator"] == "GF"}
     assert len({shares["rate 0.02"], shares["target another seed"], shares["target linear"]}) == 3

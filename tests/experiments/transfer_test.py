@@ -39,6 +39,10 @@ def made(tmp_path_factory):
     return path, transfer.run(ConfigDict(CONFIG), Options(path))[0]
 
 
+def test_every_rate_has_its_interval_and_its_size(made, unsized):
+    assert not unsized(made[1])
+
+
 def test_every_pair_has_its_cell_and_the_diagonal_is_one(made):
     _, results = made
     names = ["linear", "small", "small_2", "nearest_neighbours", "random_forest"]
@@ -100,7 +104,7 @@ def test_cells_by_hand():
         "a": {"clean": np.array([0, 1, 2, 3, 9]), "fgsm a": np.array([5, 5, 2, 5, 5])},
         "b": {"clean": np.array([0, 1, 2, 9, 4]), "fgsm a": np.array([7, 1, 7, 7, 7])},
     }
-    cells, own = transfer.matrix_rows(test, one, decisions)
+    cells, own = transfer.matrix_rows(test, one, decisions, {})
     assert (cells[0]["transfer_rate"], cells[0]["num_transferable"]) == (1.0, 3)
     assert (cells[1]["transfer_rate"], cells[1]["num_transferable"]) == (0.5, 2), "images 0 and 1; 0 fools b"
     assert (cells[1]["fooled_rate"], cells[1]["num_both_correct"]) == (2 / 3, 3), "image 2 fools b and not a"

@@ -36,6 +36,10 @@ def made(tmp_path_factory):
     return path, visualize.run(ConfigDict(CONFIG), Options(path))[0]
 
 
+def test_every_rate_has_its_interval_and_its_size(made, unsized):
+    assert not unsized(made[1])
+
+
 def test_every_network_has_its_pictures(made):
     path, results = made
     page = (path / "report.html").read_text()
