@@ -118,7 +118,8 @@ def test_invert_and_classify_draws_other_starts_and_keeps_the_rest():
     classify = lambda weights, images: images.reshape(len(images), -1) @ weights  # noqa: E731
     decode = lambda state, codes: (codes @ state).reshape(-1, 2, 2, 1)  # noqa: E731
     defense = invert_and_classify(classify, decode, lambda key, images: matrix, 4, 2, 5, 0.2)
-    variables = {"target": matrix, "defense": defense.fit(jax.random.key(0), None, jnp.zeros((1, 2, 2, 1)), None)}
+    state = defense.fit(jax.random.key(0), None, jnp.zeros((1, 2, 2, 1)), jnp.zeros(1, jnp.int32))
+    variables = {"target": matrix, "defense": state}
     other = defense.redraw(jax.random.key(1), variables)
     assert jax.tree.structure(other) == jax.tree.structure(variables)
     assert (other["defense"]["starts"] != variables["defense"]["starts"]).all()
