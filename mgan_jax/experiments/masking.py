@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.ball import project
-from mgan_jax.experiments import aims, sanity
+from mgan_jax.experiments import aims, sanity, sweeps
 from mgan_jax.experiments.attacking import build_attack, in_batches
 from mgan_jax.experiments.attacks import bound
 from mgan_jax.experiments.defending import Defended
@@ -42,8 +42,8 @@ def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
     """Looks at the attacks that are named, and builds that of the curves.
 
     Raises:
-      ValueError: one is not there or of another ball, that of the curves takes no number of steps, or there are no steps or
-        epsilons.
+      ValueError: one is not there or of another ball, that of the curves takes no number of steps, there are no steps or
+        epsilons, steps do not grow, or the checklist's epsilon is none of the curve's.
     """
     named = [settings_of(config, defense, line) for defense in ("", *config.defenses) for line in COMPARED]
     for name in (config.masking.attack, *filter(None, named)):
@@ -57,6 +57,13 @@ def check(config: Any, classifier: Classifier, dataset: Dataset) -> None:
         for field in ("steps", "epsilons"):
             if not settings_of(config, name, field):
                 raise ValueError(f"config.masking.{field} of {name or 'the target'} is empty; choose at least one")
+        whose = f"of {name or 'the target'}"
+        if config.masking.epsilon not in (epsilons := settings_of(config, name, "epsilons")):
+            raise ValueError(
+                f"config.masking.epsilon is {config.masking.epsilon}, none of the epsilons {whose}, {tuple(epsilons)}, so "
+                "that the most steps would be missing at it; name it among them"
+            )
+        sweeps.check_growing(f"config.masking.steps {whose}", settings_of(config, name, "steps"))
     arguments = {"epsilon": config.masking.epsilon, "num_steps": 1, "step_size": None}
     build_attack(changed(config.attacks[config.masking.attack], **arguments), config.masking.attack, classifier, dataset)
 
@@ -141,10 +148,8 @@ def checklist(one: Defended, name: str, test: Split, kept: dict[tuple[str, bool]
         (f"a single step ({single_step or 'none'}) is not stronger", (single_step, True)),
     )
     lines += [weaker(claim, kept[other]) if other in kept else sanity.line(claim, None, None) for claim, other in others]
-    unbounded = [row for row in curve if row["epsilon"] == 1.0]
-    if unbounded:
-        left = unbounded[0]["robust_accuracy"]
-        lines.append(sanity.line("without a bound nothing withstands", left, left == 0))
+    left = next((row["robust_accuracy"] for row in curve if row["epsilon"] == 1.0), None)
+    lines.append(sanity.line("without a bound nothing withstands", left, None if left is None else left == 0))
     by_steps = sorted((row for row in curve if row["epsilon"] == masking.epsilon), key=lambda row: row["num_steps"])
     if len(by_steps) > 1:
         pairs = list(pairwise(by_steps))

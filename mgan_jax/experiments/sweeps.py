@@ -46,11 +46,22 @@ def chosen(config: Any, names: Sequence[str]) -> tuple[list[str], bool, bool]:
     return [name for name in curve.attacks if belongs(name)], belongs(curve.steps_of), swept
 
 
+def check_growing(where: str, steps: Sequence[int]) -> None:
+    """Whether numbers of steps grow, as a comparison of each with the one before takes them to.
+
+    Raises:
+      ValueError: they do not.
+    """
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(f"{where} are {tuple(steps)}; name them from the fewest to the most, each once")
+
+
 def check(config: Any, names: Sequence[str], classifier: Classifier, dataset: Dataset) -> None:
     """Builds every attack that is swept; `names` as in `chosen`.
 
     Raises:
-      ValueError: a name that is no row, an attack that learns or takes no such argument, no values, or too few images.
+      ValueError: a name that is no row, an attack that learns or takes no such argument, no values, steps that do not grow, or
+        too few images.
     """
     curve, confidence = config.curve, config.confidence
     for name in (*curve.attacks, curve.steps_of):
@@ -58,6 +69,7 @@ def check(config: Any, names: Sequence[str], classifier: Classifier, dataset: Da
             raise ValueError(f"config.curve names {name!r}; choose from {', '.join(config.attacks)}")
     if not curve.epsilons:
         raise ValueError("config.curve.epsilons is empty; choose at least one")
+    check_growing("config.curve.steps", curve.steps)
     attacks, with_steps, with_kappas = chosen(config, names)
     swept = [(name, changed(config.attacks[name], epsilon=tuple(curve.epsilons))) for name in attacks]
     swept += [(curve.steps_of, steps_settings(config, steps)) for steps in curve.steps if with_steps]

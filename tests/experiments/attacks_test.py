@@ -99,6 +99,7 @@ def test_what_is_swept_belongs_to_a_chosen_row():
         (lambda c: c.curve.update(attacks=("universal_perturbation",)), "learns"),
         (lambda c: c.curve.update(attacks=("deepfool",)), "epsilon"),
         (lambda c: c.curve.update(epsilons=()), "epsilons"),
+        (lambda c: c.curve.update(steps=(10, 5)), r"config.curve.steps are \(10, 5\)"),
         (lambda c: c.confidence.update(kappas=(-1.0,)), "-1"),
         (lambda c: c.confidence.update(kappas=(0.0,), num_images=0), "num_images is 0"),
         (lambda c: c.attacks.pgd.update(batch_size=0), "batch_size is 0"),
