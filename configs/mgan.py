@@ -39,7 +39,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.discriminator = ConfigDict({"widths": (8, 16, 32)})
     config.testing = ConfigDict({
         "operators": OPERATORS,
-        "num_mutants": 50,
+        "num_mutants": 100,
         "num_validation_mutants": 50,
         "num_images": 2000,
         "num_validation_images": 1000,
