@@ -52,6 +52,27 @@ def exact(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def as_alike(boolean: bool = False, rank: int = 1, **arrays: Any) -> list[np.ndarray]:
+    """Arrays of one shape on the host, by default of one value an image, [N] each.
+
+    Args:
+      boolean: whether these are answers, yes or no.
+      rank: of all.
+      **arrays: by their names, for messages.
+
+    Raises:
+      ValueError: one is of another rank, shape or type.
+    """
+    found = {name: np.asarray(as_array(array, name)) for name, array in arrays.items()}
+    if len({array.shape for array in found.values()}) > 1 or any(array.ndim != rank for array in found.values()):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+        raise ValueError(f"shapes are {shapes}; choose one shape with {rank} axes for all")
+    for name, array in found.items():
+        if boolean and array.dtype != bool and array.size:
+            raise ValueError(f"{name} are of the type {array.dtype}; choose booleans")
+    return [array.astype(bool) for array in found.values()] if boolean else list(found.values())
+
+
 def as_mutants(mutants: Any, variables: Any = None) -> Any:
     """`as_variables` of a tree whose every leaf has a leading axis M.
 

@@ -1,8 +1,8 @@
 """What is measured, as evaluation on the host in NumPy; the definitions of every number in tables and reports.
 
 Flips are [M, N] booleans: does mutant m answer otherwise than the target itself does on the very image n. The label change
-rate (LCR) of image n is the mean over mutants, that of a set the mean over both. SciPy and scikit-learn are imported where they
-are used: training, which needs no number, starts more than a second earlier.
+rate (LCR) of image n is the mean over mutants, that of a set the mean over both. Arrays of another shape or type raise
+ValueError. SciPy and scikit-learn are imported where they are used: training, which needs no number, starts a second earlier.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from mgan_jax.inputs import as_alike, read_images
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -28,6 +30,7 @@ def share(successes: np.ndarray, among: np.ndarray) -> dict[str, Any]:
     Returns:
       {rate, ci95, n}: a share or None where n = 0, Wilson's interval or None, how many images it is of.
     """
+    successes, among = as_alike(True, successes=successes, among=among)
     count, total = int((successes & among).sum()), int(among.sum())
     return {"rate": count / total if total else None, "ci95": wilson(count, total), "n": total}
 
@@ -49,7 +52,8 @@ def transfer(source_success: np.ndarray, source_correct: np.ndarray, correct: np
     Returns:
       As `share`, of the images that both classify correctly and on which the attack succeeds.
     """
-    return share(fooled, source_success & source_correct & correct)
+    columns = as_alike(True, source_success=source_success, source_correct=source_correct, correct=correct)
+    return share(fooled, np.logical_and.reduce(columns))
 
 
 def destruction(correct: np.ndarray, adversarial_correct: np.ndarray, transformed_correct: np.ndarray) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def destruction(correct: np.ndarray, adversarial_correct: np.ndarray, transforme
     Returns:
       As `share`, of the images whose clean form is classified correctly and whose adversarial form is not.
     """
+    correct, adversarial_correct = as_alike(True, correct=correct, adversarial_correct=adversarial_correct)
     return share(transformed_correct, correct & ~adversarial_correct)
 
 
@@ -85,6 +90,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     Returns:
       `difference`, `difference_ci95`, None where N = 0, and `num_images` N.
     """
+    first, second = as_alike(True, first=first, second=second)
     if not len(first):
         return {"difference": None, "difference_ci95": None, "num_images": 0}
     gained, lost, total = (first & ~second).sum() + 0.5, (second & ~first).sum() + 0.5, len(first) + 2
@@ -109,6 +115,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     """
     from scipy.stats import rankdata
 
+    (positive,), (negative,) = as_alike(positive=positive), as_alike(negative=negative)
     p, n = len(positive), len(negative)
     if p == 0 or n == 0:
         return None
@@ -124,6 +131,7 @@ def true_positive_rate(positive: np.ndarray, negative: np.ndarray, false_positiv
     """
     from sklearn.metrics import roc_curve
 
+    (positive,), (negative,) = as_alike(positive=positive), as_alike(negative=negative)
     if len(positive) == 0 or len(negative) == 0:
         return None
     truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
@@ -144,6 +152,7 @@ def two_way_bootstrap(flips: list[np.ndarray], statistic, num_samples: int, conf
     Returns:
       (low, high), or None where there is no mutant or no image, or the statistic is never finite.
     """
+    flips = as_alike(rank=2, **{f"flips[{i}]": matrix for i, matrix in enumerate(flips)})
     num_mutants, num_images = flips[0].shape
     if num_mutants == 0 or num_images == 0:
         return None
@@ -177,6 +186,8 @@ def class_matched(normal_rates: np.ndarray, predicted: np.ndarray, adversarial_l
       The mean over adversarial images of the mean normal rate of their class; classes that no clean image is predicted as
       are left out. None where nothing is left.
     """
+    normal_rates, predicted = as_alike(normal_rates=normal_rates, predicted=predicted)
+    (adversarial_labels,) = as_alike(adversarial_labels=adversarial_labels)
     classes = [c for c in np.unique(adversarial_labels) if (predicted == c).any()]
     counts = np.array([(adversarial_labels == c).sum() for c in classes])
     if counts.sum() == 0:
@@ -187,6 +198,7 @@ def class_matched(normal_rates: np.ndarray, predicted: np.ndarray, adversarial_l
 
 def entropy(histogram: np.ndarray) -> float | None:
     """Entropy of a histogram in bits; None of an empty one."""
+    (histogram,) = as_alike(histogram=histogram)
     if not histogram.sum():
         return None
     shares = histogram[histogram > 0] / histogram.sum()
@@ -213,13 +225,11 @@ def fooling_rate(
       `fooling`, its share of `num_images` of these classes; `collateral`, the share of changed labels among `num_others`, the
       images of other classes; both as `named`.
     """
-    clean, perturbed, labels = (np.asarray(a) for a in (clean, perturbed, labels))
+    clean, perturbed, labels = as_alike(clean=clean, perturbed=perturbed, labels=labels)
     chosen = np.ones(len(labels), bool) if classes is None else np.isin(labels, classes)
     others, changed = ~chosen, clean != perturbed
-    if target_label is None:
-        fooled = changed
-    else:
-        chosen, fooled = chosen & (clean != target_label), perturbed == target_label
+    fooled = changed if target_label is None else perturbed == target_label
+    chosen = chosen if target_label is None else chosen & (clean != target_label)
     return {**named("fooling", fooled, chosen, "num_images"), **named("collateral", changed, others, "num_others")}
 
 
@@ -239,7 +249,8 @@ def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     from scipy.ndimage import correlate1d
 
-    images, others = (np.asarray(x, np.float64) for x in (images, others))
+    images, others = (np.asarray(read_images(x), np.float64) for x in (images, others))
+    images, others = as_alike(rank=4, images=images, others=others)
     radius = min(5, (min(images.shape[1:3]) - 1) // 2)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / 1.5) ** 2)
     weights /= weights.sum()
@@ -271,7 +282,7 @@ def kept_order(clean_logits: np.ndarray, adversarial_logits: np.ndarray) -> dict
       next class of the clean order is in third place, "kendall": mean over them of Kendall's tau-a of the two orders}; None
       without changed images, and "third" and "kendall" where two classes leave no order.
     """
-    clean, adversarial = (np.asarray(x, np.float64) for x in (clean_logits, adversarial_logits))
+    clean, adversarial = as_alike(rank=2, clean_logits=clean_logits, adversarial_logits=adversarial_logits)
     given = adversarial.argmax(1)
     changed = given != clean.argmax(1)
     number, classes = int(changed.sum()), clean.shape[1]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgan_jax import engine, inversion, losses, population, saliency, squeezers, transformations
+from mgan_jax import engine, inversion, losses, metrics, population, saliency, squeezers, transformations
 from mgan_jax.mutation.weight_shuffling import weight_shuffling
 
 RNG = np.random.default_rng(0)
@@ -85,6 +85,50 @@ HOST = {
     "outputs": (lambda x: np.moveaxis(engine.outputs(apply_fn, MUTANTS, x), 1, 0), (IMAGES,)),
     "votes of a population": (lambda x: population.votes(apply_fn, found(IMAGES, LABELS), x).T, (IMAGES,)),
 }
+YES, ALSO = RNG.random((2, 9)) < 0.5
+RATES, PREDICTED = RNG.random(9), RNG.integers(0, 3, 9)
+FLIPS = RNG.random((2, 4, 9)) < 0.5
+# name: (function, arrays that are of one shape, what it gives of arrays of nothing)
+MEASURES = {
+    "share": (metrics.share, (YES, ALSO), {"rate": None, "ci95": None, "n": 0}),
+    "transfer": (metrics.transfer, (YES, ALSO, ~YES, ~ALSO), {"rate": None, "ci95": None, "n": 0}),
+    "destruction": (metrics.destruction, (YES, ALSO, ~ALSO), {"rate": None, "ci95": None, "n": 0}),
+    "paired_difference": (
+        metrics.paired_difference,
+        (YES, ALSO),
+        {"difference": None, "difference_ci95": None, "num_images": 0},
+    ),
+    "auroc": (lambda x, y: metrics.auroc(x[:5], y), (RATES, RATES**2), None),
+    "true_positive_rate": (lambda x, y: metrics.true_positive_rate(x[:5], y), (RATES, RATES**2), None),
+    "two_way_bootstrap": (lambda *m: metrics.two_way_bootstrap(m, lambda r: r[0].mean() - r[1].mean(), 9, 0.9, 0), FLIPS, None),
+    "class_matched": (lambda x, y: metrics.class_matched(x, y, y), (RATES, PREDICTED), None),
+    "entropy": (metrics.entropy, (PREDICTED,), None),
+    "fooling_rate": (
+        metrics.fooling_rate,
+        (PREDICTED, PREDICTED[::-1], PREDICTED),
+        {**dict.fromkeys(("fooling", "fooling_ci95", "collateral", "collateral_ci95")), "num_images": 0, "num_others": 0},
+    ),
+    "ssim": (metrics.ssim, (IMAGES, OTHERS), np.zeros(0)),
+    "kept_order": (metrics.kept_order, (LOGITS, MORE), {"num": 0, "second": None, "third": None, "kendall": None}),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measures_of_every_container_and_of_nothing(name):
+    function, arrays, nothing = MEASURES[name]
+    expected = function(*arrays)
+    for given in ([jnp.asarray(array) for array in arrays], [array.tolist() for array in arrays]):
+        for one, other in zip(jax.tree.leaves(function(*given)), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+    found = function(*(array[..., :0] if name == "two_way_bootstrap" else array[:0] for array in arrays))
+    assert (found == nothing).all() if name == "ssim" else found == nothing
+    if name not in ("auroc", "true_positive_rate", "entropy"):
+        for wrong in (arrays[0][:-1], arrays[0][None]):
+            with pytest.raises(ValueError, match="choose"):
+                function(wrong, *arrays[1:])
+    if arrays[0].dtype == bool and name != "two_way_bootstrap":
+        with pytest.raises(ValueError, match="choose booleans"):
+            function(arrays[0].astype(int), *arrays[1:])
 
 
 def found(images, labels):
