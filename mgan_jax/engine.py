@@ -67,7 +67,8 @@ def evaluate(
       [M, ...], what `reduce` gives; [M, B, num_classes] by default.
 
     Raises:
-      ValueError: another method, mutants without a common leading axis, or images that `inputs.as_images` refuses.
+      ValueError: another method, mutants without a common leading axis, or images of another shape or type; values are not
+        looked at.
     """
     mapped, mutants = chosen_method(method, apply_fn) == "map", as_mutants(mutants)
 
@@ -75,7 +76,7 @@ def evaluate(
         one = lambda mutant: reduce(apply_fn(mutant, images))  # noqa: E731
         return jax.lax.map(one, mutants) if mapped else jax.vmap(one)(mutants)
 
-    images = read_images(images)
+    images = read_images(images, values=False)
     return of(images) if len(images) else of_no_images(of, images, axis=1)
 
 

@@ -20,10 +20,10 @@ def test_a_targeted_attack_succeeds_where_it_reaches_its_goal_from_another_class
 
 
 def test_the_margin_is_between_the_first_logit_and_the_second():
-    images = np.array([[1.0, 5.0, 3.5], [2.0, 0.0, -4.0]], np.float32).reshape(2, 1, 3, 1)
-    seen = subject(lambda variables, x: x.reshape(len(x), -1), {}, images)
+    images = np.array([[5.0, 9.0, 7.5], [6.0, 4.0, 0.0]], np.float32).reshape(2, 1, 3, 1) / 10
+    seen = subject(lambda variables, x: 10 * x.reshape(len(x), -1) - 4, {}, images)
     np.testing.assert_array_equal(seen.decisions, [1, 0])
-    np.testing.assert_allclose(seen.margins, [1.5, 2.0])
+    np.testing.assert_allclose(seen.margins, [1.5, 2.0], rtol=1e-5)
     assert attack_row(np.array([0, 1]), seen, seen, 3)["mean_margin"] == pytest.approx(1.75)
 
 
