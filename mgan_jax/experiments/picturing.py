@@ -140,15 +140,14 @@ def fooling_stage(subject: Subject) -> workdir.Stage:
 
     Its numbers are {start: {confidences, before, used: [num_classes]}}: after and before, and the gradients that were taken.
     """
-    aims = jnp.arange(subject.run.dataset.num_classes, dtype=jnp.int32)
+    aims, apply_fn = jnp.arange(subject.run.dataset.num_classes, dtype=jnp.int32), subject.classifier.apply
 
     @jax.jit
     def sure(variables, images):
-        return jax.nn.softmax(subject.classifier.apply(variables, images))[aims, aims]
+        return jax.nn.softmax(apply_fn(variables, images))[aims, aims]
 
     def make(run: Run, variables: Variables) -> tuple[dict, dict]:
-        apply_fn, arrays, numbers = subject.classifier.apply, {}, {}
-        attack = jax.jit(build("attacks", "fooling", apply_fn=apply_fn, **run.config.fooling))
+        attack, arrays, numbers = jax.jit(build("attacks", "fooling", apply_fn=apply_fn, **run.config.fooling)), {}, {}
         for name, images in starts(run).items():
             seen = engine.predictions(apply_fn, variables, images)
             result = attack(stream_key(run.seed, "fooling", name), variables, images, seen, aims)
