@@ -22,9 +22,10 @@ def fooled(labels: Any, correct: Any, decisions: Any, targets: Any = None) -> An
 
     Args:
       labels, correct, targets: as in `tried`.
-      decisions: [N] what the adversarial images are read as.
+      decisions: [N] what the adversarial images are read as; -1, `engine.NO_CLASS`, is no success.
 
     Returns:
       [N] bool.
     """
-    return tried(labels, correct, targets) & (decisions != labels if targets is None else decisions == targets)
+    reached = decisions != labels if targets is None else decisions == targets
+    return tried(labels, correct, targets) & (decisions >= 0) & reached

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.substitute_model import agreement
@@ -37,7 +38,7 @@ def extras(
     if method == "universal_perturbation":
         clean = engine.predictions(classifier.apply, variables, test.images)
         chosen = {name: arguments.get(name) for name in ("classes", "target_label")}
-        found = metrics.fooling_rate(clean, result.logits.argmax(-1), test.labels, **chosen)
+        found = metrics.fooling_rate(clean, np.asarray(engine.decide(result.logits)), test.labels, **chosen)
         counts = {"num_fooling": found.pop("num_images"), "num_collateral": found.pop("num_others")}
         return {**found, **counts}
     if method == "adversarial_transformation_network":

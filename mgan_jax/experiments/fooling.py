@@ -92,7 +92,7 @@ def fooling_images(run: Run, name: str, classifier: Classifier, variables: Varia
     before = engine.logits(classifier.apply, variables, start)
     forms = [("one step", config.one_step.arguments.confidence, config.one_step)]
     forms += [("iterated", confidence, changed(config.iterated, confidence=confidence)) for confidence in config.confidences]
-    split = Split(start, before.argmax(-1).astype(np.int32))
+    split = Split(start, np.asarray(engine.decide(before)))
     found = [("no step", config.one_step.arguments.confidence, before, np.zeros(len(classes)))]
     for form, confidence, settings in forms:
         attack = build_attack(settings, form, classifier, run.dataset)

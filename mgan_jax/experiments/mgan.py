@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mgan_jax import devices, engine, workdir
 from mgan_jax.experiments import crafting, populations, sanity
 from mgan_jax.experiments.aims import aims, section
@@ -59,7 +61,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     for (name, trained_on), images in made.items():
         label = name if trained_on in (None, "all") else f"{name} {trained_on}"
         p, targets = probabilities(images), aims(run, section(config, name), name, test.labels)
-        won = fooled(test.labels, clean.argmax(-1) == test.labels, p.argmax(-1), targets)
+        won = np.asarray(fooled(test.labels, engine.decide(clean) == test.labels, engine.decide(p), targets))
         adversarial[label] = AttackMaterial(images, p, won)
     material = Material(
         clean_images=test.images,

@@ -32,7 +32,7 @@ def subject(apply_fn: ApplyFn, variables: Variables, images: np.ndarray) -> Subj
     """Images with the target's decisions and margins."""
     logits = engine.logits(apply_fn, variables, images)
     second, first = np.sort(logits, axis=-1)[:, -2:].T
-    return Subject(images, logits.argmax(-1).astype(np.int32), first - second)
+    return Subject(images, np.asarray(engine.decide(logits)), first - second)
 
 
 class Protocol(NamedTuple):

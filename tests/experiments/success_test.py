@@ -16,6 +16,7 @@ from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.defending import Defended
 from mgan_jax.experiments.populations import NOTHING_USED
 from mgan_jax.experiments.stages import Run
+from mgan_jax.experiments.testing import attack_row, subject
 from mgan_jax.models.mlp import mlp
 from mgan_jax.success import fooled, tried
 from mgan_jax.types import Classifier, Dataset, GenerativeAttack, Split, Variables
@@ -208,6 +209,17 @@ def test_success_is_that_of_a_loop_for_numpy_and_jax():
         np.testing.assert_array_equal(fooled(*given), [1, 1, 0, 1, 0])
         np.testing.assert_array_equal(fooled(*given, 2), [1, 1, 0, 0, 0])
         np.testing.assert_array_equal(tried(*given[:2], of(np.array([0, 0, 0, 2, 0]))), [0, 1, 1, 0, 0])
+
+
+def test_an_answer_that_is_not_finite_is_no_success_and_no_class():
+    """Of a network that answers NaN where an image is dark, in the rows as in the attack's own result."""
+    network = lambda _, x: jnp.where(x.mean((1, 2, 3)) < 0.3, jnp.nan, 1.0)[:, None] * jnp.array([[0.0, 1.0, 0.0]])  # noqa: E731
+    light, labels = np.full((2, 4, 4, 1), 0.5, np.float32), np.array([1, 1], np.int32)
+    dark = light.copy()
+    dark[1] = 0.0
+    row = attack_row(labels, subject(network, {}, light), subject(network, {}, dark), 3)
+    assert row["success_rate"] == 0 and row["misclassification"] == 0.5 and row["label_histogram"] == [0, 0, 0]
+    assert attack_result(network, {}, light, dark, labels).success.sum() == 0
 
 
 def test_the_rate_of_no_image_is_nan_in_arrays():
