@@ -78,6 +78,14 @@ def deepfool(
 
     With `targets` (an extension) there is one boundary: w = grad f_t - grad f_j, j the likeliest class besides t at x_i.
 
+    As in the paper, x_i is not yet overshot where it is linearised, so that up to `overshoot` of the distance is left at the end.
+    The authors' code and Foolbox linearise at the overshot image, whose further steps undo the overshoot: they take twice the
+    steps and end 0.3 to 1.4 % nearer. overshoot=1e-3 does the same.
+
+    It is quick, and near the smallest change of networks that are nearly linear around their images. Where they saturate it is
+    not, and is no measure of robustness: on MNIST networks trained adversarially in L-inf its median 2-norm is 5.3, where DDN
+    finds 1.9; on digits behind a steep sigmoid it is 1.4 times that of `fab`. `fab` or `autoattack` measure it.
+
     Defaults: the paper's. The authors' code looks at the 10 likeliest classes alone.
 
     Args:

@@ -109,6 +109,10 @@ def lbfgs(
 
     Memory: 2 num_pairs times the batch.
 
+    It is good where the loss is smooth and slopes at the image itself. On networks that saturate it is no measure of
+    robustness: on MNIST networks trained adversarially in L-inf its median 2-norm is 4.3, where DDN finds 1.9; on digits behind
+    a steep sigmoid it is 1.1 times that of `fab`. `fab` or `autoattack` measure it.
+
     Defaults: all ours, the paper gives none.
 
     Args:

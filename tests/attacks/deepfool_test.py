@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mgan_jax.attacks.deepfool import deepfool
+from mgan_jax.attacks.fab import fab
+from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.models.linear import linear
 
 DISTANCE = {"l2": lambda d: np.linalg.norm(d.reshape(len(d), -1), axis=1), "linf": lambda d: np.abs(d).reshape(len(d), -1).max(1)}
@@ -86,6 +88,10 @@ def test_it_is_as_near_as_foolbox_and_the_shorter_the_fewer_classes_are_left_out
     assert np.isfinite(ours).mean() >= np.isfinite(theirs).mean() - 0.02
     assert np.median(ours) <= 1.05 * np.median(theirs)
     assert np.median(ours) >= 0.8 * np.median(theirs)
+    # Foolbox's steps undo the overshoot, ours end beyond the boundary by it.
+    hardly = np.where((little := run(overshoot=1e-3)).success, little.l2, np.inf)[correct]
+    assert np.median(ours / theirs) > 1.004
+    assert np.abs(np.median(hardly / theirs) - 1) < 1e-3
 
 
 def test_each_norm_is_smallest_where_it_is_asked_for_and_every_image_stops_by_itself(digits):
@@ -104,6 +110,18 @@ def test_each_norm_is_smallest_where_it_is_asked_for_and_every_image_stops_by_it
     # One step less than an image took is not enough for it, and all it took for the others.
     most = int(used.max()) // 9
     np.testing.assert_array_equal(run("l2", most - 1).success, np.asarray(l2.success) & (used < 9 * most))
+
+
+def test_where_a_network_saturates_fab_is_nearer_than_deepfool_and_lbfgs(digits):
+    """Pixels pass a steep sigmoid, much as networks trained adversarially in L-inf on MNIST come to do."""
+    classifier, variables, images, labels = digits
+    squashed = lambda variables, x: classifier.apply(variables, jax.nn.sigmoid(16 * (x - 0.5)))  # noqa: E731
+    attacks = deepfool(squashed), lbfgs(squashed), fab(squashed, "l2", num_target_classes=3)
+    deep, searched, nearest = (jax.jit(attack)(jax.random.key(0), variables, images, labels) for attack in attacks)
+    all_ = np.asarray(deep.success & searched.success & nearest.success)
+    assert all_.sum() > 80
+    assert np.median(deep.l2[all_]) > 1.3 * np.median(nearest.l2[all_])
+    assert np.median(searched.l2[all_]) > 1.05 * np.median(nearest.l2[all_])
 
 
 @pytest.mark.parametrize(
