@@ -9,6 +9,7 @@ import numpy as np
 from mgan_jax.types import Array, Attack, AttackResult
 
 NORMS = ("linf", "l2")
+PUBLISHED = "published"
 
 
 def check_ball(epsilon: float | Sequence[float], norm: str) -> None:
@@ -26,6 +27,29 @@ def check_ball(epsilon: float | Sequence[float], norm: str) -> None:
         raise ValueError(f"epsilon is {epsilon}; it bounds changes of pixels in [0, 1], so choose it between 0 and 1")
     if not ((values >= 0) & np.isfinite(values)).all():
         raise ValueError(f"epsilon is {epsilon}; it is the radius of a ball, so choose it >= 0")
+
+
+def check_step(step_size: float | str | None) -> None:
+    """Whether a step size is one that `step_length` knows.
+
+    Raises:
+      ValueError: a number that is not positive and finite, or another word.
+    """
+    if isinstance(step_size, str) and step_size != PUBLISHED:
+        raise ValueError(f'step_size is {step_size!r}; choose a number, None or "{PUBLISHED}"')
+    if not (step_size is None or isinstance(step_size, str) or 0 < step_size < float("inf")):
+        raise ValueError(f"step_size is {step_size}; choose a positive, finite number")
+
+
+def step_length(step_size: float | str | None, epsilon: Array | float, num_steps: int, norm: str) -> Array | float:
+    """How long the steps of PGD are, in units of pixels in [0, 1].
+
+    "published" is what Madry et al. (2018) take: 0.01 in L-inf, for MNIST, and 2.5 epsilon / num_steps in L2, where 0.01 would
+    leave all but the smallest balls unexplored. None: 2.5 epsilon / num_steps in either norm.
+    """
+    if step_size == PUBLISHED:
+        step_size = 0.01 if norm == "linf" else None
+    return 2.5 * epsilon / num_steps if step_size is None else step_size
 
 
 def swept(attack: Callable[..., AttackResult], epsilon: float | Sequence[float]) -> Attack:

@@ -11,7 +11,7 @@ def bim(
     epsilon: float | Sequence[float] = 0.3,
     norm: str = "linf",
     num_steps: int = 10,
-    step_size: float | None = None,
+    step_size: float | str | None = None,
 ) -> Attack:
     """`pgd` without a random start, which returns the last iterate that fools, or else the one closest to it.
 
@@ -23,7 +23,7 @@ def bim(
       epsilon: radius of the ball; K of them give results [K, B, ...].
       norm: "linf" or "l2".
       num_steps: gradient steps.
-      step_size: of each; None: 2.5 epsilon / num_steps.
+      step_size: of each, as in `pgd`; None: 2.5 epsilon / num_steps.
 
     Raises:
       ValueError: as in `pgd`.

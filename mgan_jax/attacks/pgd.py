@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
+from mgan_jax.attacks.ball import check_ball, check_step, direction, draw, project, step_length, swept
 from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
@@ -31,7 +31,7 @@ def pgd(
     apply_fn: ApplyFn,
     epsilon: float | Sequence[float] = 0.3,
     num_steps: int = 40,
-    step_size: float | None = 0.01,
+    step_size: float | str | None = "published",
     random_start: bool = True,
     loss: Callable[..., Array] = cross_entropy,
     norm: str = "linf",
@@ -50,7 +50,8 @@ def pgd(
       apply_fn: the target.
       epsilon: radius of the ball, in units of pixels in [0, 1]; K of them give results [K, B, ...] in one program.
       num_steps: gradient steps.
-      step_size: of each, in the same units; None: 2.5 epsilon / num_steps (Madry et al., for L2).
+      step_size: of each, in the same units. "published": Madry et al.'s, 0.01 in L-inf, 2.5 epsilon / num_steps in L2; None:
+        2.5 epsilon / num_steps in either norm.
       random_start: whether to start from a uniform draw of the ball.
       loss: `(key, step, variables, images, logits, labels) -> [B]`, climbed.
       norm: "linf"; or "l2", with steps along grad / ||grad||_2.
@@ -64,11 +65,10 @@ def pgd(
         without a random start.
     """
     check_ball(epsilon, norm)
+    check_step(step_size)
+    if num_steps < 1 or not gradient_scale > 0:
+        raise ValueError(f"num_steps is {num_steps}, gradient_scale {gradient_scale}; both must be positive")
     apply_fn = matched(apply_fn)
-    if num_steps < 1 or not (step_size is None or step_size > 0) or not gradient_scale > 0:
-        raise ValueError(
-            f"num_steps is {num_steps}, step_size {step_size}, gradient_scale {gradient_scale}; all must be positive"
-        )
     if step not in STEPS:
         raise ValueError(f"step is {step!r}; choose one of {', '.join(STEPS)}")
     if num_restarts < 1 or (num_restarts > 1 and not random_start):
@@ -76,7 +76,7 @@ def pgd(
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
         goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
-        size = 2.5 * epsilon / num_steps if step_size is None else step_size
+        size = step_length(step_size, epsilon, num_steps, norm)
 
         def moved(gradient):
             if step == "truncated":

@@ -35,7 +35,7 @@ def pgd_mutants(
     kappa: float = 0.0,
     epsilon: float = 0.3,
     num_steps: int = 40,
-    step_size: float = 0.01,
+    step_size: float | str | None = "published",
 ) -> Attack:
     """Descends max(z_y - max_{i != y} z_i, -kappa) + beta L_mutate with the steps of `pgd`; untargeted.
 

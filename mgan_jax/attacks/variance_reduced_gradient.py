@@ -13,7 +13,7 @@ def variance_reduced_gradient(
     apply_fn: ApplyFn,
     epsilon: float | Sequence[float] = 0.3,
     num_steps: int = 40,
-    step_size: float | None = 0.01,
+    step_size: float | str | None = "published",
     scale: float = 0.3,
     num_samples: int = 6,
     norm: str = "linf",
