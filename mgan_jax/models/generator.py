@@ -1,11 +1,15 @@
 """AdvGAN's perturbation generator (Xiao et al. 2018, arXiv:1801.02610)."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mgan_jax.models.classifier import initialise
 from mgan_jax.models.layers import Conv, InstanceNorm, swap_batch
-from mgan_jax.types import Array, Network
+from mgan_jax.types import Array, Network, Variables
+
+MIN_SIZE = 4
 
 
 class Generator(nn.Module):
@@ -43,14 +47,28 @@ def generator(epsilon: float = 0.3, widths: tuple[int, ...] = (8, 16, 32), num_r
       A `Network` whose apply gives perturbations [B, H, W, C] in [-epsilon, epsilon].
 
     Raises:
-      ValueError: epsilon outside [0, 1], or no widths, or one below 1.
+      ValueError: epsilon outside [0, 1], or no widths, or one below 1; when called, images that are not [B, H, W, C] with H and W
+        of at least 4, such as those whose channels come first.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is {epsilon}; it bounds changes of pixels in [0, 1], so choose it between 0 and 1")
     if not widths or min(widths) < 1 or num_residual_blocks < 0:
         raise ValueError(f"widths is {tuple(widths)}, num_residual_blocks {num_residual_blocks}; choose widths >= 1, blocks >= 0")
     module = Generator(tuple(widths), num_residual_blocks)
-    return Network(
-        init=lambda key, image_shape: initialise(key, module, jnp.zeros((1, *image_shape))),
-        apply=lambda variables, images: epsilon * module.apply(variables, images),
-    )
+
+    def check(shape: Sequence[int]) -> None:
+        if len(shape) != 4 or min(shape[1:3]) < MIN_SIZE:
+            raise ValueError(
+                f"images are of the shape {tuple(shape)}; a generator takes [B, H, W, C] with H and W of at least {MIN_SIZE}, "
+                "channels last"
+            )
+
+    def init(key: Array, image_shape: Sequence[int]) -> Variables:
+        check((1, *image_shape))
+        return initialise(key, module, jnp.zeros((1, *image_shape)))
+
+    def apply(variables: Variables, images: Array) -> Array:
+        check(images.shape)
+        return epsilon * module.apply(variables, images)
+
+    return Network(init, apply)
