@@ -1,5 +1,6 @@
 """MGAN: AdvGAN with the target's mutants as a third party, L = L_adv + alpha L_GAN + beta L_mutate."""
 
+import inspect
 from collections.abc import Sequence
 
 import jax
@@ -86,12 +87,18 @@ def mgan(
       A `GenerativeAttack`; its balance adds `beta`, `flips` and `normal_flips`, [operators] each.
 
     Raises:
-      ValueError: no operators, a negative beta, another reference, or numbers out of range or of no effect.
+      ValueError: an argument that neither it nor `advgan` takes, no operators, a negative beta, another reference, or numbers out
+        of range or of no effect.
     """
     if beta < 0:
         raise ValueError(f"beta is {beta}; choose it >= 0")
     if reference not in REFERENCES:
         raise ValueError(f"reference is {reference!r}; choose one of {', '.join(REFERENCES)}")
+    takes = inspect.signature(advgan).parameters
+    if unknown := [name for name in advgan_arguments if name not in takes]:
+        own = [name for name in inspect.signature(mgan).parameters if name != "advgan_arguments"]
+        known = ", ".join(dict.fromkeys((*own, *takes)))
+        raise ValueError(f"mgan does not take {', '.join(unknown)}; its arguments are {known}")
     match_margin = advgan_arguments.get("match_margin", 0.0)
     base = advgan(apply_fn, generator, discriminator, **advgan_arguments)
     if beta == 0:

@@ -1,11 +1,13 @@
 """AdvGAN's and MGAN's losses against loops and hand examples, and what adapts their weights."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgan_jax import losses
+from mgan_jax import build, losses
 from mgan_jax.attacks.advgan import advgan
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.models.discriminator import discriminator
@@ -184,3 +186,16 @@ def test_a_batch_with_nothing_fooled_leaves_the_moving_averages_and_betas_alone(
         balance = one_step(attack, target, (images[0], labels), state=state).balance
         for name in ("beta", "flips", "normal_flips"):
             assert (balance[name] != state["balance"][name]).all() == moves
+
+
+def test_an_argument_that_neither_mgan_nor_advgan_takes_is_refused_in_mgans_name(target):
+    kinds = ("attacks", "defenses", "detectors", "models", "mutation", "training", "datasets")
+    factories = {(kind, name): build.factory(kind, name) for kind in kinds for name in build.available(kind)}
+    takes_any = [
+        name for (_, name), of in factories.items()
+        if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(of).parameters.values())
+    ]  # fmt: skip
+    assert takes_any == ["mgan"], "each must refuse what it does not know"
+    with pytest.raises(ValueError, match=r"^mgan does not take betas; its arguments are apply_fn, .*\bbeta, .*\bkappa\b"):
+        attack_of(target, betas=3)
+    assert attack_of(target, kappa=1.0, beta=0.5)
