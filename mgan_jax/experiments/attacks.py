@@ -225,7 +225,6 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     bounded = [name for name in unswept if own[name]["method"] in gradient and not own[name]["targeted"]]
     limits = sweeps.limit_rows(run, bounded, classifier, variables, test)
     results = {
-        **provenance(run, time.monotonic() - began),
         "target": target_fields(config.target.name, decisions, dataset.test.labels),
         "rows": rows,
         "worst_cases": worst_cases(own, made),
@@ -233,6 +232,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "step_rows": steps,
         "confidence_rows": confidence,
         "sanity": sanity.checks(classifier, variables, test, list(alone.values()), curve, steps, limits),
+        **provenance(run, time.monotonic() - began),
     }
     shown = material(run, classifier, variables, test, made)
     devices.on_primary(write_adversarial, run.path / "adversarial.npz", shown)

@@ -239,7 +239,6 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         worst += comparing.worst_cases(own, kept[name])
         summaries.append(summary)
     results = {
-        **provenance(run, time.monotonic() - began),
         "target": target_fields(config.target.name, clean, run.dataset.test.labels),
         "defenses": summaries,
         "rows": rows,
@@ -248,6 +247,7 @@ def run_seed(run: Run) -> tuple[dict, PurifiedMaterial]:
         "curve_rows": curve,
         "checklists": lines,
         "sanity": sanity.of_images([(classifier, variables)], test, made),
+        **provenance(run, time.monotonic() - began),
     }
     return results, material(run, test, unaware, fitted)
 

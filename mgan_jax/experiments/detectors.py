@@ -224,7 +224,6 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     adaptive, followed, aimed = evading.adaptive_rows(run, fitted, stands, classifier, variables, adaptive_test)
     alarms = {name: scores[name]["clean"]["scores"] > one.threshold for name, one in fitted.items()}
     results = {
-        **provenance(run, time.monotonic() - began),
         "target": target_fields(config.target.name, clean, dataset.test.labels),
         "detectors": [
             {"detector": name, "threshold": one.threshold, "fit_seconds": one.seconds, "differentiable": one.differentiable,
@@ -236,6 +235,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
         "sanity": sanity.of_images([(classifier, variables)], test, [of.images for of in (*made.values(), *aimed)]),
         "adaptive_rows": adaptive,
         "worst_cases": worst_cases(run, fitted, made, scores, followed),
+        **provenance(run, time.monotonic() - began),
     }  # fmt: skip
     of = lambda name, attack: scores[form(name, attack, fitted)][attack]["scores"][made[attack].success]  # noqa: E731
     successes = {name: {"clean": scores[name]["clean"]["scores"], **{attack: of(name, attack) for attack in made}}

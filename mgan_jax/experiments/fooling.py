@@ -172,7 +172,6 @@ def run_seed(run: Run) -> tuple[dict, Pictured, tuple[str, ...]]:
         for name, (_, network, learned) in networks.items()
     }
     results = {
-        **provenance(run, time.monotonic() - began),
         "networks": [{"name": name, **named("accuracy", of, np.ones_like(of), "num_images")} for name, of in right.items()],
         "num_test_images": len(run.dataset.test.labels),
         "rows": rows,
@@ -180,6 +179,7 @@ def run_seed(run: Run) -> tuple[dict, Pictured, tuple[str, ...]]:
         "sanity": sanity.of_images(
             [network for _, *network in networks.values()], test_images(run.dataset, None), shown.values()
         ),
+        **provenance(run, time.monotonic() - began),
     }
     pictured = Pictured(shown, **stored.arrays, quadratic_rows=stored.numbers["rows"])
     return results, pictured, run.dataset.class_names

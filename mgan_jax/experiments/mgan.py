@@ -44,6 +44,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     rows, rates, used = measure(run, classifier, variables, test, made, used=used)
     loosened, used = threat_rows(run, classifier, variables, test, made, used)
     curves, _ = epsilon_rows(run, classifier, variables, test, generators, used)
+    lines = [*sanity.of_images([(classifier, variables)], test, made.values()), *sanity.generator_lines(rows)]
     earlier = workdir.load_stage(run.path, "clock")
     seconds = (earlier.numbers["seconds"] if earlier else 0.0) + time.monotonic() - began
     workdir.finish_stage(run.path, "clock", {}, {"seconds": seconds})
@@ -53,7 +54,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         "rows": rows,
         "epsilon_rows": curves,
         "threat_rows": loosened,
-        "sanity": [*sanity.of_images([(classifier, variables)], test, made.values()), *sanity.generator_lines(rows)],
+        "sanity": lines,
     }
     probabilities = lambda images: engine.probabilities(classifier.apply, variables, images)  # noqa: E731
     clean = probabilities(test.images)

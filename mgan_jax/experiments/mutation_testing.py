@@ -186,9 +186,9 @@ def run(config: Any, options: Options) -> dict:
             rows.append(stored.numbers["row"])
             update(done)
     results = {
-        **provenance(one, time.monotonic() - began),
         "target": target,
         "rows": rows,
+        **provenance(one, time.monotonic() - began),
     }
     devices.on_primary(report_results.write_results, path / "results.json", results)
     print(f"{int(chosen.sum())} of {len(images)} images tested, beside {int(correct.sum())} normal ones")

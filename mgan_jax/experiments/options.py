@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mgan_jax import workdir
 from mgan_jax.experiments.data import data_digest, load_data
+from mgan_jax.experiments.notes import notes
 from mgan_jax.experiments.training import Run
 from mgan_jax.report.results import environment
 from mgan_jax.report.terminal import progress
@@ -69,6 +70,7 @@ def provenance(run: Run, seconds: float) -> dict[str, Any]:
         "versions": environment(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": seconds,
+        "notes": notes(run),
     }
 
 

@@ -37,6 +37,8 @@ def each_seed(
         devices.on_primary(write_results, path / "results.json", results)
         devices.on_primary(write, path / "report.html", results, *material)
         show(results)
+        for note in results["notes"]:
+            print(note)
         print(f"report: {path / 'report.html'}")
 
     done, first = [], None

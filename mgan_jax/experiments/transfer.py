@@ -139,7 +139,6 @@ def run_seed(run: Run) -> tuple[dict]:
         update(done)
     cells, own = matrix_rows(test, made, decisions, {attack: goal_of(settings) for attack, settings in config.attacks.items()})
     results = {
-        **provenance(run, time.monotonic() - began),
         "destinations": [
             {"name": name, "kind": "network" if name in networks else "learner",
              "seed": networks[name][0].seed if name in networks else run.seed,
@@ -150,6 +149,7 @@ def run_seed(run: Run) -> tuple[dict]:
         "source_rows": own,
         "destruction_rows": destroyed,
         "sanity": sanity.of_images([network for _, *network in networks.values()], test, [one.images for one in made.values()]),
+        **provenance(run, time.monotonic() - began),
     }  # fmt: skip
     return (results,)
 

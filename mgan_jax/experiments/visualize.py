@@ -91,13 +91,13 @@ def run_seed(run: Run) -> tuple[dict, list[Pictured], tuple[str, ...]]:
         rows.append(row)
         update(done)
     results = {
-        **provenance(run, time.monotonic() - began),
         "rows": rows,
         "sanity": sanity.of_images(
             [network for _, *network in networks.values()],
             test_images(dataset, run.config.testing.num_images),
             [images for one in shown for images in one.images.values()],
         ),
+        **provenance(run, time.monotonic() - began),
     }
     return results, shown, dataset.class_names
 

@@ -11,6 +11,7 @@ from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import checked_table
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, difference, measure, number
 from mgan_jax.report.terminal import print_table
 
@@ -163,7 +164,7 @@ def sentences(results: dict) -> list[str]:
             share, number_of = measure(row, "withstand_rate", 1, 100), len(row["attacks"])
             bound = f"White box, {row['norm']} {row['epsilon']:g}"
             which = f"all {number_of} attacks" if number_of > 1 else row["attacks"][0]
-            found.append(f"{bound}: {share} % of the images withstand {which}.")
+            found.append(f"{bound}: {share} % of {sized([row['num_images']])} images withstand {which}.")
     broken = [one["claim"] for one in results["sanity"] if one["holds"] is False]
     checked = sum(one["holds"] is not None for one in results["sanity"])
     found.append(f"Does not hold: {'; '.join(broken)}." if broken else f"All {checked} sanity checks hold.")

@@ -13,6 +13,7 @@ from mgan_jax.report.material import PurifiedMaterial
 from mgan_jax.report.pictures import show
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import checked_table
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, measure, number
 from mgan_jax.report.terminal import print_table
 
@@ -151,7 +152,7 @@ def sentences(results: dict) -> list[str]:
             own, less = (measure(one or {}, "robust_accuracy", 1, 100) for one in (row, other))
             beside = "" if other is None else f", {less} % those that do not know it"
             found.append(f"{words(row['defense'])}, {row['norm']} {row['epsilon']:g}: {own} % of "
-                         f"n = {number(row['num_images'], 0)} withstand attacks that know it{beside}.")  # fmt: skip
+                         f"{sized([row['num_images']])} withstand attacks that know it{beside}.")  # fmt: skip
     for name, lines in results["checklists"].items():
         broken = [line["claim"] for line in lines if line["holds"] is False]
         if broken:

@@ -11,6 +11,7 @@ from mgan_jax.report.document import Block, Section, drawn, target_line, uncerta
 from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.heatmap import Cell, heatmap, words
 from mgan_jax.report.results import plain
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, measure, number, part, percent
 from mgan_jax.report.terminal import print_table
 
@@ -136,18 +137,18 @@ def sentences(results: dict) -> list[str]:
                 if one["detector"] == row["detector"] and one["detection_rate"] is not None]  # fmt: skip
         span = " to ".join(dict.fromkeys(percent(end) for end in (min(mean), max(mean)))) if mean else ""
         least = f" detects {span} % of attacks that do not know it;" if mean else ":"
-        passes, count = measure(row, "undetected_rate", 1, 100), number(row["num_images"], 0)
+        passes, count = measure(row, "undetected_rate", 1, 100), sized([row["num_images"]])
         worst = next((one for one in results["worst_cases"] if one["aware"] and one["detector"] == row["detector"]
                       and (one["norm"], one["epsilon"]) == (row["norm"], row["epsilon"])), {})  # fmt: skip
         some = measure(worst, "undetected_rate", 1, 100)
         found.append(
-            f"{words(row['detector'])}{least} of an attack that follows it {passes} % of n = {count} images fool the "
+            f"{words(row['detector'])}{least} of an attack that follows it {passes} % of {count} images fool the "
             f"network and pass ({row['norm']} {row['epsilon']:g}); some attack within that bound does so with {some} %."
         )
     for row in results["attack_rows"]:
         if row["attack"].startswith("mgan") and "passes_joint_rate" in row:
             fool, passes = (measure(row, name, 1, 100) for name in ("success_rate", "passes_joint_rate"))
-            found.append(f"{row['attack']}: {fool} % of n = {number(row['num_images'], 0)} fool the network, {passes} % fool it "
+            found.append(f"{row['attack']}: {fool} % of {sized([row['num_images']])} fool the network, {passes} % fool it "
                          "and pass the joint rule.")  # fmt: skip
     return found
 

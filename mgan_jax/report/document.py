@@ -105,7 +105,7 @@ def write_document(
                 results["device"],
                 f"{results['seconds']:.0f} s",
             ],
-            says=says,
+            says=[*results.get("notes", ()), *says],
             sections=[section for section in [*sections, *sanity_section(results)] if section.blocks],
             again=common,
             beside="results.json (all rows)",

@@ -9,6 +9,7 @@ from mgan_jax.report.document import Block, Section, drawn, write_document
 from mgan_jax.report.figures import INK, SPARE, legend_above, panels
 from mgan_jax.report.pictures import show
 from mgan_jax.report.results import plain
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, measure, number, percent
 from mgan_jax.report.terminal import print_table
 
@@ -79,7 +80,8 @@ def sentences(results: dict) -> list[str]:
     for (network, form, confidence), rows in forms(results).items():
         least, shares = hardest(rows), [row["share"] for row in rows]
         worst = f"hardest is class {least['class']} with {measure(least, 'share', 1, 100)} %"
-        reached = f"{percent(float(np.mean(shares)))} % of the noise reaches {percent(confidence, 0)} % confidence"
+        images = sized([sum(row["num_images"] for row in rows)])
+        reached = f"{percent(float(np.mean(shares)))} % of the noise, {images}, reaches {percent(confidence, 0)} % confidence"
         found.append(f"{network}, {form}: {reached}; {worst if min(shares) < 1 else 'in every class'}.")
     asked = results["config"]["quadratic"]["confidence"]
     said = [

@@ -12,6 +12,7 @@ from mgan_jax.report import curves, figures, pictures
 from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import CAPTION, TEXT, checked_table
+from mgan_jax.report.sizes import between, sized
 from mgan_jax.report.tables import (
     answers,
     label,
@@ -57,12 +58,6 @@ def templates() -> Any:
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
-def between(values: list[float]) -> str:
-    """One number, or the least and the greatest."""
-    values = sorted({round(value) for value in values if value is not None})
-    return "–" if not values else f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
-
-
 def sizes(rows: list[dict]) -> dict[str, str]:
     """`M` and `N` of the rows that have mutants, for a caption, and the operators where none qualified."""
     kept = [row for row in rows if row.get("num_mutants")]
@@ -70,6 +65,7 @@ def sizes(rows: list[dict]) -> dict[str, str]:
     return {
         "M": between([row["num_mutants"] for row in kept]),
         "N": between([row.get("num_adversarial") for row in kept]),
+        "sized": sized([row.get("num_adversarial") for row in kept], "N"),
         "empty": ", ".join(empty),
     }
 
@@ -84,17 +80,20 @@ def cards(results: dict) -> list[dict[str, Any]]:
         rates = list(one["misclassified"].values())
         reach = f"{percent(min(rates))} to {percent(max(rates))}" if len(set(rates)) > 1 else ""
         value = percent(float(np.median(rates))) if reach else measure(one["row"], "misclassification", 1, 100)
-        lines[0].append({**entry, "value": f"{value} %", "reach": reach})
+        beside = f"success {measure(one['row'], 'success_rate', 1, 100)} %"
+        lines[0].append({**entry, "value": f"{value} %", "reach": "; ".join(filter(None, (reach, beside)))})
         for place, values in ((1, one["ratios"]), (2, one["areas"])):
             middle = number(float(np.median(list(values.values()))) if values else None)
             reach = f"{min(values.values()):.2f} to {max(values.values()):.2f}" if len(values) > 1 else ""
             lines[place].append({**entry, "value": middle, "reach": reach})
-    images = between([one["row"].get("num_images") for one in found.values()])
+    images = sized([one["row"].get("num_images") for one in found.values()])
+    clean = next((row for row in results["rows"] if row["attack"] == "clean"), {})
     by_protocol = protocol_rows(results)
-    notes = [f"of n = {images} test images are misclassified"]
+    notes = [f"of {images} test images are misclassified, clean {measure(clean, 'misclassification', 1, 100)} %; success is over "
+             "those that are read correctly when clean"]  # fmt: skip
     for protocol, text in (("unfiltered", "1 cannot be told from normal"), ("qualified", "0.5 is chance")):
         size = sizes(by_protocol.get(protocol, []))
-        notes.append(f"median and range over the operators, {protocol} mutants, M = {size['M']}, N = {size['N']}; {text}")
+        notes.append(f"median and range over the operators, {protocol} mutants, M = {size['M']}, {size['sized']}; {text}")
     heads = ("Fools the target", "LCR over normal LCR", "AUROC of detection by LCR")
     return [{"head": h, "lines": li, "note": n} for h, li, n in zip(heads, lines, notes, strict=True)] if order else []
 
@@ -143,7 +142,7 @@ def render(results: dict, material: Material) -> str:
         accuracy=percent(results["target"]["test_accuracy"], 2) + (f"±{percent(deviation, 2)}" if deviation is not None else ""),
         num_images=number(results["target"]["num_images"], 0),
         cards=cards(results),
-        verdict=verdict(results),
+        verdict=[*results.get("notes", ()), *verdict(results)],
         slides=[table for table in (slides_table(results, name) for name in protocol_rows(results)) if table[2]],
         attacks=tables(results)[0],
         threats=threat_table(results),

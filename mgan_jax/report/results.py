@@ -1,11 +1,11 @@
 """The stable format of results.json.
 
-    {config, seed | seeds, versions, device, seconds, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows,
+    {config, seed | seeds, versions, device, seconds, notes, target: {name, test_accuracy, num_images}, rows: [...], epsilon_rows,
      threat_rows}
 
-`seconds` is the wall time over all seeds: of configs/mgan.py that of all starts that ended, elsewhere that of the last start,
-which reads what is there. Names are sorted, so that two files compare line by line. A row holds, where they apply (rates are
-shares in [0, 1]; null: there is no such number):
+`seconds` is the wall time over all seeds, sanity and all: of configs/mgan.py that of all starts that ended, elsewhere that of the
+last start, which reads what is there. `notes` are sentences about the run as a whole. Names are sorted, so that two files compare
+line by line. A row holds, where they apply (rates are shares in [0, 1]; null: there is no such number):
 
     attack                 "clean", "advgan", "mgan", "advgan_margin", "pgd", "pgd_mutants", ...
     trained_on             operators a generator was trained on: "all", or an abbreviation

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from mgan_jax.report.sizes import sized
+
 Table = tuple[str, list[str], list[list[str]]]
 """Title, column names, lines of text."""
 
@@ -84,8 +86,7 @@ def attack_table(results: dict) -> Table:
     """A line an attack: what needs no mutants."""
     first: dict[str, dict] = {}
     for row in results["rows"]:
-        if row["attack"] != "clean":
-            first.setdefault(label(row), row)
+        first.setdefault(label(row), row)
     heads = ["attack", "misclassified %", "n", "success %", "n", "L-inf", "L2", "L0", "margin", "label entropy, bits",
              "k-NN reads original %"]  # fmt: skip
     lines = [
@@ -199,11 +200,12 @@ def answers(results: dict) -> dict[str, dict[str, Any]]:
     for protocol, measured, name in (("unfiltered", "lcr_ratio", "ratios"), ("qualified", "auroc", "areas")):
         for operator, of in paired(protocol_rows(results).get(protocol, [])).items():
             for attack, row in of.items():
-                one = found.setdefault(attack, {"row": row, "misclassified": {}, "ratios": {}, "areas": {}})
+                one = found.setdefault(attack, {"row": row, "misclassified": {}, "ratios": {}, "areas": {}, "counts": []})
                 if row.get("misclassification") is not None:
                     one["misclassified"][operator] = row["misclassification"]
                 if row.get(measured) is not None:
                     one[name][operator] = row[measured]
+                    one["counts"].append(row.get("num_adversarial"))
     return found
 
 
@@ -214,7 +216,8 @@ def spread(values: list[float]) -> str:
 
 def verdict(results: dict) -> list[str]:
     """What the numbers say, in sentences: MGAN against normal images, against AdvGAN, and against the best control."""
-    sentences, found = [], answers(results).get("mgan", {"ratios": {}, "areas": {}})
+    sentences, found = [], answers(results).get("mgan", {"ratios": {}, "areas": {}, "counts": []})
+    images = sized(found["counts"], "N")
     for name, text, low, high in (
         ("ratios", "Unfiltered mutants: MGAN's LCR over the normal LCR has the median", 0.9, 1.1),
         ("areas", "Qualified mutants: the AUROC of telling MGAN's images by their LCR has the median", 0.45, 0.55),
@@ -222,7 +225,9 @@ def verdict(results: dict) -> list[str]:
         values = list(found[name].values())
         if values:
             inside = sum(low <= round(value, 2) <= high for value in values)
-            sentences.append(f"{text} {spread(values)}; {inside} of {len(values)} lie between {low:.2f} and {high:.2f}.")
+            sentences.append(
+                f"{text} {spread(values)}; {inside} of {len(values)} lie between {low:.2f} and {high:.2f}; {images}."
+            )
     rates = lcr_by_operator(results)
 
     def means(first: str, second: str) -> tuple[float, float]:
@@ -233,13 +238,13 @@ def verdict(results: dict) -> list[str]:
         mgan, advgan = means("mgan", "advgan")
         if advgan > 0:
             sentences.append(
-                f"MGAN's mean LCR over the operators is {mgan / advgan:.2f} of AdvGAN's on the same unfiltered mutants."
+                f"MGAN's mean LCR over the operators is {mgan / advgan:.2f} of AdvGAN's on the same unfiltered mutants; {images}."
             )
     pairs = {name: means("mgan", name) for name in CONTROLS if rates.get("mgan", {}).keys() & rates.get(name, {}).keys()}
     if pairs:
         best = min(pairs, key=lambda name: pairs[name][1])
         mgan, control = pairs[best]
-        sentence = f"The most stable control is {best}: mean LCR {percent(control, 2)} %, MGAN's {percent(mgan, 2)} %."
+        sentence = f"The most stable control is {best}: mean LCR {percent(control, 2)} %, MGAN's {percent(mgan, 2)} %; {images}."
         bounds = [
             of[best].get("lcr_minus_mgan_ci95") for of in paired(protocol_rows(results)["unfiltered"]).values() if best in of
         ]

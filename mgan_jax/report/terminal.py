@@ -131,5 +131,5 @@ def print_tables(results: dict) -> None:
             print_table(table)
     print("\nM mutants, N images that the target classifies correctly and the attack flips, the same ones clean as normal;")
     print("ratio = LCR / normal LCR; TPR at 5 % false positives; SPRT - FP = detection minus false positives, in points.\n")
-    for sentence in verdict(results):
+    for sentence in (*results.get("notes", ()), *verdict(results)):
         print(textwrap.fill(sentence, 118))

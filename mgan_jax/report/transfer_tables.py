@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, measure, number, percent
 
 UNITS = {"gaussian_noise": "standard deviation", "rotation": "degrees", "blur": "sigma, pixels", "rounding": "bits"}
@@ -144,7 +145,7 @@ def sentences(results: dict) -> list[str]:
     for attack in ordered(results["rows"], "attack"):
         cells = [row for row in results["rows"] if row["attack"] == attack and row["source"] != row["destination"]]
         said = [
-            f"{whom} in {spread(of, 'transfer_rate')} % of the cases"
+            f"{whom} in {spread(of, 'transfer_rate')} % of the cases, {sized(row['num_transferable'] for row in of)}"
             for kind, whom in (("network", "another network"), ("learner", "a learner of another technique"))
             if (of := [row for row in cells if kinds[row["destination"]] == kind])
         ]
@@ -161,7 +162,8 @@ def sentences(results: dict) -> list[str]:
             shares = [f"{middle([row for row in of if row['strength'] == end])} % at {end:g}" for end in ends]
             parts.append(f"{words(transformation)} ({UNITS.get(transformation, 'strength')}) {' and '.join(shares)}")
         if parts:
-            found.append(f"{attack}: of its images are destroyed by {'; by '.join(parts)} (medians over the sources).")
+            images = sized(row["num_adversarial"] for row in own)
+            found.append(f"{attack}: of its images, {images}, are destroyed by {'; by '.join(parts)} (medians over the sources).")
     return found
 
 

@@ -9,6 +9,7 @@ from mgan_jax.report import learned
 from mgan_jax.report.document import Block, Section, drawn, write_document
 from mgan_jax.report.learned import Pictured
 from mgan_jax.report.results import plain
+from mgan_jax.report.sizes import sized
 from mgan_jax.report.tables import Table, measure, number, part
 from mgan_jax.report.terminal import print_table
 
@@ -57,7 +58,7 @@ def sentences(results: dict) -> list[str]:
         noisy = " and ".join(measure(one, "noise_change", 0, 100) for one in ends)
         found.append(
             f"{row['network']}: {row['attack']} moves the images by {images} % of their length and the logits by {logits} %; "
-            f"noise of the same size moves them by {noisy} %."
+            f"noise of the same size moves them by {noisy} %; {sized([row['num_images']])}."
         )
     return found
 
