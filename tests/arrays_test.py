@@ -10,6 +10,8 @@ import pytest
 from mgan_jax import engine, inversion, losses, metrics, population, saliency, squeezers, transformations
 from mgan_jax.mutation.weight_shuffling import weight_shuffling
 
+pytestmark = pytest.mark.numerical
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((5, 6, 7, 1), np.float32)
 OTHERS = RNG.random((5, 6, 7, 1), np.float32)

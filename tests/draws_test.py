@@ -7,6 +7,8 @@ import pytest
 
 from mgan_jax import draws
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(autouse=True)
 def keys_may_be_used_twice():

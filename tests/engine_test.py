@@ -10,6 +10,8 @@ from mgan_jax.build import build
 from mgan_jax.models.cnn import cnn
 from mgan_jax.models.mlp import mlp
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def residual():

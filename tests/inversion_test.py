@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.inversion import Descent, check_descent, errors, invert
 from mgan_jax.models.decoder import decoder
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (4, 4, 1)
 
 

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mgan_jax import losses
+
+pytestmark = pytest.mark.numerical
 
 LOGITS = jnp.array([[3.0, 1.0, -2.0], [-5.0, -4.0, -9.0]])
 LABELS = jnp.array([0, 0])

@@ -8,6 +8,8 @@ from mgan_jax import engine, population
 from mgan_jax.build import build
 from mgan_jax.models.cnn import cnn
 
+pytestmark = pytest.mark.numerical
+
 
 def test_digests_compare_content_and_not_keys():
     variables = cnn((8, 8, 1), 10).init(jax.random.key(0))

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax import saliency
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 def test_of_a_linear_network_the_gradient_is_its_weights(images):
     x, labels = images

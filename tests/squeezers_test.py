@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from mgan_jax.squeezers import SQUEEZERS, bit_depth, median, non_local_means, squeezer, straight_through
 
+pytestmark = pytest.mark.numerical
+
 
 def images(shape=(3, 7, 9, 2)):
     return np.random.default_rng(0).random(shape, np.float32)

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from mgan_jax.transformations import TRANSFORMATIONS, transformation
 
+pytestmark = pytest.mark.numerical
+
 RESTING = {"gaussian_noise": 0.0, "rotation": 0.0, "blur": 0.0}
 STRENGTHS = {"gaussian_noise": 0.2, "rotation": 20, "blur": 1.0, "rounding": 3}
 

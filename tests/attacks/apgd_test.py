@@ -10,6 +10,8 @@ from mgan_jax.attacks.ball import draw
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def digits(trained):

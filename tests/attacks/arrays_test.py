@@ -11,6 +11,8 @@ from mgan_jax.attacks.result import robust_accuracy, success_rate
 from mgan_jax.models.mlp import mlp
 from mgan_jax.training import gan
 
+pytestmark = pytest.mark.numerical
+
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1)).astype(np.uint8)
 IMAGES = BYTES.astype(np.float32) / np.float32(255)
 LABELS = np.arange(8, dtype=np.int32)

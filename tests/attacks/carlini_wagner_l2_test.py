@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2, to_images, to_space
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax import build
 from mgan_jax.models.mlp import mlp
 
+pytestmark = pytest.mark.numerical
+
 
 def test_every_attack_is_here(cases):
     assert set(cases.names) == set(build.available("attacks"))

@@ -10,6 +10,8 @@ from mgan_jax.attacks.fab import fab
 from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 DISTANCE = {"l2": lambda d: np.linalg.norm(d.reshape(len(d), -1), axis=1), "linf": lambda d: np.abs(d).reshape(len(d), -1).max(1)}
 
 

@@ -11,6 +11,8 @@ from mgan_jax.attacks.fab import fab, to_hyperplane
 from mgan_jax.losses import margin
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 SIZE = {
     "l2": lambda change: np.sqrt(np.square(np.asarray(change).reshape(len(change), -1)).sum(1)),
     "linf": lambda change: np.abs(np.asarray(change)).reshape(len(change), -1).max(1),
@@ -41,15 +43,13 @@ def shortest(x, w, value, norm):
     if norm == "linf":
         # Variables: delta and its largest size, which is minimised.
         above = np.block([[np.eye(count), -np.ones((count, 1))], [-np.eye(count), -np.ones((count, 1))]])
-        limits = [*zip(-x, 1 - x, strict=True), (0, None)]
-        cost, normal = np.append(np.zeros(count), 1.0), np.append(w, 0.0)[None]
-        found = optimize.linprog(cost, above, np.zeros(2 * count), normal, [-value], limits)
+        limits, cost = [*zip(-x, 1 - x, strict=True), (0, None)], np.append(np.zeros(count), 1.0)
+        found = optimize.linprog(cost, above, np.zeros(2 * count), np.append(w, 0.0)[None], [-value], limits)
         return found.x[:-1] if found.status == 0 else None
     scale = np.abs(w).max()
     meets = {"type": "eq", "fun": lambda d: (w @ d + value) / scale, "jac": lambda d: w / scale}
-    limits = list(zip(-x, 1 - x, strict=True))
+    limits, exactly = list(zip(-x, 1 - x, strict=True)), {"method": "SLSQP", "options": {"ftol": 1e-12, "maxiter": 500}}
     square = lambda d: (d @ d, 2 * d)  # noqa: E731
-    exactly = {"method": "SLSQP", "options": {"ftol": 1e-12, "maxiter": 500}}
     found = optimize.minimize(square, np.zeros(count), jac=True, bounds=limits, constraints=meets, **exactly)
     return found.x if found.success and abs(meets["fun"](found.x)) < 1e-6 else None
 

@@ -9,6 +9,8 @@ from mgan_jax.attacks.result import robust_accuracy, success_rate
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.training import gan
 
+pytestmark = pytest.mark.numerical
+
 BLACK, WHITE = 2, 5
 
 

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.attacks.fooling import fooling, noise, shares
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 def confidence_of(result, classes):
     return np.take_along_axis(np.asarray(jax.nn.softmax(result.logits)), np.asarray(classes)[:, None], 1)[:, 0]

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.attacks.gradient_descent import gradient_descent
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture
 def aims(trained):

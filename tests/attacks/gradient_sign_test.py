@@ -17,6 +17,8 @@ from mgan_jax.models.generator import generator
 from mgan_jax.models.linear import linear
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture
 def digits(trained):

@@ -10,6 +10,8 @@ import pytest
 from mgan_jax.attacks.jsma import best_pair, jsma
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 def model(kernel, bias):
     """A linear model on 2 x 2 images: kernel [4, classes], bias [classes]."""

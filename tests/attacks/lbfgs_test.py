@@ -9,6 +9,8 @@ from scipy.optimize import minimize
 from mgan_jax.attacks.lbfgs import lbfgs, nearer, newton_step
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture
 def digits(trained):

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.attacks.overpowered import overpowered_pairs
 from mgan_jax.models.decoder import decoder
 
+pytestmark = pytest.mark.numerical
+
 
 def linear(matrix, codes):
     return (codes @ matrix).reshape(-1, 4, 4, 1)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.numerical
+
 # name: (whether float64 is enabled, dtype of the images, of the parameters, what the network computes in)
 PRECISIONS = {
     "float32 with float64 enabled": (True, "float32", "float32", "float32"),

@@ -19,6 +19,8 @@ from mgan_jax.attacks.jsma import jsma
 from mgan_jax.attacks.lbfgs import lbfgs
 from mgan_jax.attacks.square import square
 
+pytestmark = pytest.mark.numerical
+
 # The attacks that end at a boundary, because they look for the smallest change or stop at the first image that fools.
 MAKE = {
     "apgd": partial(apgd, epsilon=0.1, num_steps=20),

@@ -10,6 +10,8 @@ from mgan_jax.attacks.selective_gradient_descent import ORTHOGONAL, selective_gr
 from mgan_jax.detectors.combined import threshold
 from mgan_jax.detectors.kernel_density import kernel_density
 
+pytestmark = pytest.mark.numerical
+
 
 def total(variables, images):
     """Class 1 where the two pixels sum to more than 1."""

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mgan_jax.attacks.slots import in_slots
+
+pytestmark = pytest.mark.numerical
 
 
 def test_every_image_is_stepped_until_it_is_finished_whatever_the_slots():

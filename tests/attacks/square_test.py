@@ -9,6 +9,8 @@ from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.square import hills, share, square, window
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def digits(trained):

@@ -11,6 +11,8 @@ from mgan_jax.models.discriminator import discriminator
 from mgan_jax.models.generator import generator
 from mgan_jax.training import gan
 
+pytestmark = pytest.mark.numerical
+
 
 def brightness(variables, images):
     """By how much the left and the right half are too bright."""

@@ -11,6 +11,8 @@ from mgan_jax import metrics
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.models.linear import linear
 
+pytestmark = pytest.mark.numerical
+
 
 def learn(factory_arguments, classifier, variables, images, labels, seed=0):
     """The learned state and the attack with it."""

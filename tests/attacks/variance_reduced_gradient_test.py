@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.attacks.pgd import pgd
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
 
+pytestmark = pytest.mark.numerical
+
 
 def rippled(variables, images):
     """Two logits whose difference rises by 1 along each pixel, with ripples of slope 12 on top of it."""

@@ -26,6 +26,8 @@ from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.pixel_cnn import pixel_cnn
 from mgan_jax.training.minimise import minimiser
 
+pytestmark = pytest.mark.numerical
+
 
 def decode(variables, codes):
     """Images from their principal components."""

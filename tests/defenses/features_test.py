@@ -12,6 +12,8 @@ from mgan_jax.defenses.robust_features import robust_features, robust_images
 from mgan_jax.models.mlp import mlp
 from mgan_jax.training.minimise import minimiser
 
+pytestmark = pytest.mark.numerical
+
 
 def project(variables, images):
     """Linear features, the orthonormal rows of a matrix [F, 64]."""

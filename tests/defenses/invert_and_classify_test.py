@@ -13,6 +13,8 @@ from mgan_jax.models.encoder import encoder
 from mgan_jax.training import generative
 from mgan_jax.training.vae import vae
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (4, 4, 1)
 
 

@@ -9,6 +9,8 @@ from mgan_jax.defenses.pixel_defend import pixel_defend
 from mgan_jax.models.pixel_cnn import pixel_cnn
 from mgan_jax.training.minimise import minimiser
 
+pytestmark = pytest.mark.numerical
+
 LEVELS = 5
 
 

@@ -9,6 +9,8 @@ from scipy.stats import percentileofscore
 from mgan_jax.detectors.combined import clean_ranks, combined, rank, threshold
 from mgan_jax.types import Detector
 
+pytestmark = pytest.mark.numerical
+
 
 def pixel(column, scale=1.0):
     """A detector whose score is a pixel, in units of its own."""

@@ -23,6 +23,8 @@ from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 from mgan_jax.training.minimise import minimiser
 from mgan_jax.types import Network
 
+pytestmark = pytest.mark.numerical
+
 TRAIN = minimiser(epochs=40, batch_size=50, learning_rate=1e-2)
 # A median of 2 x 2 leaves little of digits of 8 x 8 pixels.
 SQUEEZERS = (

@@ -11,6 +11,8 @@ from mgan_jax.defenses.squeezing import squeezing
 from mgan_jax.detectors.feature_squeezing import feature_squeezing
 from mgan_jax.squeezers import bit_depth, median
 
+pytestmark = pytest.mark.numerical
+
 
 def linear(variables, images):
     return images.reshape(len(images), -1) @ variables

@@ -8,6 +8,8 @@ from sklearn.neighbors import KernelDensity
 
 from mgan_jax.detectors.kernel_density import kernel_density
 
+pytestmark = pytest.mark.numerical
+
 
 def flat(variables, images):
     return images.reshape(len(images), -1)

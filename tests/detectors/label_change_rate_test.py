@@ -2,9 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 
 from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
+
+pytestmark = pytest.mark.numerical
 
 
 def test_the_score_is_a_count_of_other_labels(trained):

@@ -14,6 +14,8 @@ from mgan_jax.models.discriminator import discriminator
 from mgan_jax.training.minimise import minimiser
 from mgan_jax.types import Network
 
+pytestmark = pytest.mark.numerical
+
 
 def init(key, image_shape):
     return {"kernel": jnp.zeros((10, *image_shape)), "bias": jnp.zeros(image_shape)}

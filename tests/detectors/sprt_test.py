@@ -11,6 +11,8 @@ from mgan_jax.detectors.label_change_rate import label_change_rate
 from mgan_jax.detectors.sprt import sequential_test, sprt, stopping_test, threshold
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 
+pytestmark = pytest.mark.numerical
+
 
 def by_loop(flips, kappa, alpha=0.05, beta=0.05, delta_ratio=0.1):
     p1, p0 = kappa * (1 + delta_ratio), kappa * (1 - delta_ratio)

@@ -21,6 +21,8 @@ from mgan_jax.models.layers import Conv, Dense, InstanceNorm, flatten, max_pool,
 from mgan_jax.models.standardized import standardized
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 
+pytestmark = pytest.mark.numerical
+
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
 
 

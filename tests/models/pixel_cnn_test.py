@@ -9,6 +9,8 @@ import pytest
 
 from mgan_jax.models.pixel_cnn import PixelCNN, pixel_cnn
 
+pytestmark = pytest.mark.numerical
+
 
 def drawn(network, shape, seed=0):
     """Variables with biases that are not zero, so that a border counted twice would show."""

@@ -7,6 +7,8 @@ import pytest
 
 from mgan_jax.build import build
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (8, 8, 1)
 
 

@@ -8,6 +8,8 @@ from jax import lax
 
 from mgan_jax.models.unet import unet
 
+pytestmark = pytest.mark.numerical
+
 
 def convolved(x, params, stride=1):
     axes = ("NHWC", "HWIO", "NHWC")

@@ -11,6 +11,8 @@ from mgan_jax import population
 from mgan_jax.build import available, build
 from mgan_jax.models.cnn import cnn
 
+pytestmark = pytest.mark.numerical
+
 NAMES = [name for name in available("mutation") if name != "mixture"]
 PER_LAYER = [name for name in NAMES if not name.startswith(("layer_", "activation_"))]
 

@@ -10,6 +10,8 @@ from mgan_jax.build import available, build
 from mgan_jax.models.classifier import classifier
 from mgan_jax.models.layers import Conv, Dense, Gated, flatten, max_pool
 
+pytestmark = pytest.mark.numerical
+
 NAMES = [name for name in available("mutation") if name != "mixture"]
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 

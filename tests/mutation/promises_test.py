@@ -9,6 +9,8 @@ from mgan_jax.build import build
 from mgan_jax.models.classifier import MOVED, MOVED_WITHIN, activations
 from mgan_jax.models.standardized import standardized
 
+pytestmark = pytest.mark.numerical
+
 SHAPE = (8, 8, 1)
 MODELS = ("linear", "mlp", "lenet", "cnn", "carlini_wagner_cnn", "strided_cnn", "standardized")
 RATE = 0.2

@@ -15,6 +15,8 @@ from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 from mgan_jax.mutation.neuron_switch import neuron_switch
 from mgan_jax.training import gan, loop, target
 
+pytestmark = pytest.mark.numerical
+
 
 def trained_steps(start, until, state, history, chunk):
     progress = loop.Progress(state, start, history)

@@ -8,6 +8,8 @@ import pytest
 from mgan_jax.training.minimise import minimiser
 from mgan_jax.training.target import optimizer
 
+pytestmark = pytest.mark.numerical
+
 
 def test_least_squares_reaches_the_closed_form():
     rng = np.random.default_rng(0)
