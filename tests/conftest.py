@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,18 @@ def unsized():
         return found
 
     return of
+
+
+MOST_MEMORY = 4 * 2**20
+"""In KiB: beyond it the programs of a test file are dropped when the file is done. There are thousands, of some MiB each."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_make_room():
+    """Two workers stay within the memory of a small machine."""
+    yield
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MOST_MEMORY:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
