@@ -96,14 +96,19 @@ def split_dataset(
     )
 
 
-def class_balanced(labels: np.ndarray, num_images: int, seed: int, num_classes: int) -> np.ndarray:
+def classes_of(dataset: Dataset) -> np.ndarray:
+    """The classes of a data set, [K] and sorted: those of its training labels. EMNIST's letters are 1 to 26 of 27."""
+    return np.unique(dataset.train.labels)
+
+
+def class_balanced(labels: np.ndarray, num_images: int, seed: int, classes: np.ndarray) -> np.ndarray:
     """Sorted indices [num_images] with as many examples of each class, give or take one.
 
     Args:
       labels: [N].
       num_images: in all.
       seed: of the choice.
-      num_classes: the classes there are, whether or not an example of each is left.
+      classes: [K], those there are, as of `classes_of`, whether or not an example of each is left.
 
     Raises:
       ValueError: a class has too few examples, or num_images < 1.
@@ -112,8 +117,8 @@ def class_balanced(labels: np.ndarray, num_images: int, seed: int, num_classes: 
         raise ValueError(f"num_images is {num_images}; choose at least 1")
     rng = np.random.default_rng(seed)
     chosen = []
-    for label in range(num_classes):
-        wanted = num_images // num_classes + (label < num_images % num_classes)
+    for place, label in enumerate(classes):
+        wanted = num_images // len(classes) + (place < num_images % len(classes))
         rows = np.flatnonzero(labels == label)
         if wanted > len(rows):
             raise ValueError(

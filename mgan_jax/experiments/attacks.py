@@ -8,6 +8,7 @@ import numpy as np
 
 from mgan_jax import devices, engine, metrics, success
 from mgan_jax.build import factory
+from mgan_jax.datasets.split import classes_of
 from mgan_jax.experiments import attack_testing, populations, sanity, sweeps
 from mgan_jax.experiments.aims import goal_of, is_targeted
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked, build_attack, given_samples
@@ -199,7 +200,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     classifier, variables, _ = train_target(run)
     decisions = engine.predictions(classifier.apply, variables, dataset.test.images)
     accuracy = float((decisions == dataset.test.labels).mean())
-    test = correct_images(dataset.test, decisions, config.testing.num_images, dataset.num_classes)
+    test = correct_images(dataset.test, decisions, config.testing.num_images, classes_of(dataset))
     names = chosen_rows(config)
     update = run.start("attacks", len(names), "attacks")
     made, own = {}, {}

@@ -8,7 +8,7 @@ import numpy as np
 from mgan_jax import checkpoint, devices
 from mgan_jax.build import build, factory
 from mgan_jax.datasets.idx import holds_idx
-from mgan_jax.datasets.split import class_balanced
+from mgan_jax.datasets.split import class_balanced, classes_of
 from mgan_jax.experiments.stages import Run
 from mgan_jax.types import Dataset, Split
 
@@ -62,7 +62,7 @@ def test_images(dataset: Dataset, num_images: int | None) -> Split:
     """All test images, or so many class-balanced ones, the same for every seed of a run."""
     if num_images is None or num_images >= len(dataset.test.labels):
         return dataset.test
-    rows = class_balanced(dataset.test.labels, num_images, 0, dataset.num_classes)
+    rows = class_balanced(dataset.test.labels, num_images, 0, classes_of(dataset))
     return Split(np.asarray(dataset.test.images[rows]), np.asarray(dataset.test.labels[rows]))
 
 
@@ -71,21 +71,21 @@ def validation_images(run: Run) -> Split:
     return Split(*(array[: run.config.testing.num_validation_images] for array in run.dataset.validation))
 
 
-def correct_images(split: Split, decisions: np.ndarray, num_images: int, num_classes: int) -> Split:
+def correct_images(split: Split, decisions: np.ndarray, num_images: int, classes: np.ndarray) -> Split:
     """So many class-balanced images that the target classifies correctly: the one set on which attacks are compared.
 
     Args:
       split: test images.
       decisions: [N] the target's labels on them.
       num_images: in all; the same ones for the same target.
-      num_classes: the classes there are, of each of which there are as many.
+      classes: [K] those of the data set, of each of which there are as many.
 
     Raises:
       ValueError: a class has too few.
     """
     correct = np.flatnonzero(decisions == split.labels)
     try:
-        rows = correct[class_balanced(split.labels[correct], num_images, 0, num_classes)]
+        rows = correct[class_balanced(split.labels[correct], num_images, 0, classes)]
     except ValueError as error:
         raise ValueError(
             f"of {len(correct)} test images that the target classifies correctly: {error}, or another target"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mgan_jax import engine, metrics
-from mgan_jax.datasets.split import class_balanced
+from mgan_jax.datasets.split import class_balanced, classes_of
 from mgan_jax.experiments import comparing, generating, masking, sanity
 from mgan_jax.experiments.aims import aims
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
@@ -77,7 +77,7 @@ def check(config: Any, dataset: Dataset) -> None:
         if min(numbers) < 1:
             raise ValueError(f"the numbers of images of the defense {name} are {numbers}; choose at least 1")
         for count in numbers:
-            subset(test_images(dataset, config.testing.num_images), count, dataset.num_classes)
+            subset(test_images(dataset, config.testing.num_images), count, classes_of(dataset))
     test_images(dataset, config.testing.num_images)
 
 
@@ -98,9 +98,9 @@ def with_bases(config: Any, names: list[str]) -> list[str]:
     return [NONE, *(name for name in config.defenses if name in wanted)]
 
 
-def subset(split: Split, count: int, num_classes: int) -> np.ndarray:
+def subset(split: Split, count: int, classes: np.ndarray) -> np.ndarray:
     """Places of `count` class-balanced images; fewer are among more."""
-    return np.arange(len(split.labels)) if count >= len(split.labels) else class_balanced(split.labels, count, 0, num_classes)
+    return np.arange(len(split.labels)) if count >= len(split.labels) else class_balanced(split.labels, count, 0, classes)
 
 
 def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: Attacked, test: Split, correct: np.ndarray,
@@ -156,7 +156,7 @@ def defense_rows(
     In the last also `kept`, {(attack, aware): [N] bool}, and `images`, all that were made against it.
     """
     config = run.config
-    wide, narrow = (subset(test, count, run.dataset.num_classes) for count in num_images(config, name, run.dataset))
+    wide, narrow = (subset(test, count, classes_of(run.dataset)) for count in num_images(config, name, run.dataset))
     size = config.defenses.get(name, {}).get("batch_size", config.testing.batch_size)
     correct, rows, kept, own_images = np.zeros(len(test.labels), bool), [], {}, []
     correct[wide] = decisions(one, test.images[wide], size, "clean") == test.labels[wide]

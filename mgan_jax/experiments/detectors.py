@@ -19,6 +19,7 @@ import numpy as np
 
 from mgan_jax import engine, metrics
 from mgan_jax.attacks.selective_gradient_descent import selective_gradient_descent
+from mgan_jax.datasets.split import classes_of
 from mgan_jax.experiments import crafting, detecting, evading, populations, sanity
 from mgan_jax.experiments.aims import section
 from mgan_jax.experiments.attacking import GENERATORS, Attacked, attacked
@@ -211,7 +212,7 @@ def run_seed(run: Run) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     began, config, dataset = time.monotonic(), run.config, run.dataset
     classifier, variables, _ = train_target(run)
     clean = engine.predictions(classifier.apply, variables, dataset.test.images)
-    test = correct_images(dataset.test, clean, config.testing.num_images, dataset.num_classes)
+    test = correct_images(dataset.test, clean, config.testing.num_images, classes_of(dataset))
     names = chosen_rows(config, "detectors")
     counting = any("operator" in settings for settings in detecting.sections(config, names).values())
     used = populations.trained(run, variables) if counting else populations.NOTHING_USED

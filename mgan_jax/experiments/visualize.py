@@ -7,6 +7,7 @@ import numpy as np
 
 from mgan_jax import engine
 from mgan_jax.build import build
+from mgan_jax.datasets.split import classes_of
 from mgan_jax.experiments import picturing, sanity
 from mgan_jax.experiments.attacking import attacked
 from mgan_jax.experiments.attacks import check_attack, tried
@@ -39,7 +40,7 @@ def check(config: Any, dataset: Dataset) -> None:
             raise ValueError(
                 f"config.shown.{name} is {count}; choose it from 1 to {config.testing.num_images}, the images there are"
             )
-    correct_images(dataset.test, dataset.test.labels, config.testing.num_images, dataset.num_classes)
+    correct_images(dataset.test, dataset.test.labels, config.testing.num_images, classes_of(dataset))
     for classifier in networks.values():
         for name in config.attacks:
             check_attack(config, name, classifier, dataset)
@@ -60,7 +61,7 @@ def pictured(run: Run, name: str, network: tuple) -> tuple[Pictured, dict]:
     """
     (own, classifier, variables), (attack,) = network, run.config.attacks
     decisions = engine.predictions(classifier.apply, variables, run.dataset.test.images)
-    test = correct_images(run.dataset.test, decisions, run.config.testing.num_images, run.dataset.num_classes)
+    test = correct_images(run.dataset.test, decisions, run.config.testing.num_images, classes_of(run.dataset))
     made = attacked(own, attack, classifier, variables, test)
     subject = picturing.Subject(own, classifier, variables, attack, test, made)
     layers = picturing.activation_stage(subject)

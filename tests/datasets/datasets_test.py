@@ -107,10 +107,10 @@ def test_labels_outside_the_classes_are_refused(labels):
 
 def test_class_balanced_indices():
     labels = np.array([0] * 50 + [1] * 30 + [2] * 20)
-    chosen = class_balanced(labels, 32, 0, 3)
+    chosen = class_balanced(labels, 32, 0, np.arange(3))
     assert len(set(chosen)) == 32 and sorted(np.bincount(labels[chosen])) == [10, 11, 11]
     with pytest.raises(ValueError, match="choose fewer"):
-        class_balanced(labels, 90, 0, 3)
+        class_balanced(labels, 90, 0, np.arange(3))
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MGAN_JAX_DATA_DIR names no folder with mnist/")

@@ -7,9 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgan_jax.datasets.idx import PARTS, holds_idx, idx
-from mgan_jax.datasets.split import white_of
+from mgan_jax.datasets.split import classes_of, white_of
 from mgan_jax.datasets.tfds_image import tfds_image
-from mgan_jax.experiments.data import load_data
+from mgan_jax.experiments import data
+from mgan_jax.experiments.data import correct_images, load_data
+from mgan_jax.experiments.defenses import subset
 
 TFDS = {"name": "tfds_image", "builder": "toy", "num_validation": 5, "white": None}
 
@@ -43,9 +45,9 @@ def test_common_layouts_are_found(name, zipped, tmp_path, write_idx):
                 (place / f"{path.name}{'.GZ' if 'upper' in name else '.gz'}").write_bytes(gzip.compress(path.read_bytes()))
                 path.unlink()
     expected = idx(str(write_idx(tmp_path / "expected" / "plain")), num_validation=5)
-    for data in (load(tmp_path), idx(str(tmp_path), num_validation=5)):
-        np.testing.assert_array_equal(data.train.images, expected.train.images)
-        np.testing.assert_array_equal(data.test.labels, expected.test.labels)
+    for found in (load(tmp_path), idx(str(tmp_path), num_validation=5)):
+        np.testing.assert_array_equal(found.train.images, expected.train.images)
+        np.testing.assert_array_equal(found.test.labels, expected.test.labels)
 
 
 @pytest.mark.parametrize("missing", PARTS.values())
@@ -181,3 +183,21 @@ def test_an_empty_set_is_refused(tmp_path, write_idx):
     for i, arrays in enumerate(({"train_images": none, "train_labels": labels}, {"test_images": none, "test_labels": labels})):
         with pytest.raises(ValueError, match="0 images and 0 labels"):
             idx(str(write_idx(tmp_path / str(i), **arrays)), num_validation=5)
+
+
+def test_letters_from_1_on_are_balanced_without_a_class_0(tmp_path, write_idx):
+    """EMNIST's letters: 26 classes, labels 1 to 26, logits of 27. One that the target never answers is still missed."""
+    labels = {"train_labels": np.arange(156) % 26 + 1, "test_labels": np.arange(130) % 26 + 1}
+    images = {"train_images": np.full((156, 4, 4), 255), "test_images": np.full((130, 4, 4), 255)}
+    letters = idx(write_idx(tmp_path, "emnist-letters-", **images, **labels), num_validation=26)
+    assert letters.num_classes == 27 and classes_of(letters).tolist() == list(range(1, 27))
+    test, classes = letters.test, classes_of(letters)
+    counted = [
+        data.test_images(letters, 60).labels,
+        correct_images(test, test.labels, 60, classes).labels,
+        test.labels[subset(test, 60, classes)],
+    ]
+    for found in counted:
+        assert np.bincount(found, minlength=27).tolist() == [0, *[3] * 8, *[2] * 18]
+    with pytest.raises(ValueError, match="need 2 of class 26, and there are 0"):
+        correct_images(test, np.where(test.labels == 26, 1, test.labels), 60, classes)

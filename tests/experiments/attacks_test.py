@@ -220,11 +220,11 @@ def test_the_comparison_set_is_balanced_and_classified_correctly():
     decisions = labels.copy()
     decisions[[0, 10, 20]] = (decisions[[0, 10, 20]] + 1) % 3
     split = Split(np.arange(30.0).reshape(30, 1, 1, 1), labels)
-    chosen = correct_images(split, decisions, 15, 3)
+    chosen = correct_images(split, decisions, 15, np.arange(3))
     assert np.bincount(chosen.labels).tolist() == [5, 5, 5]
     assert not {0.0, 10.0, 20.0} & set(chosen.images.ravel())
     with pytest.raises(ValueError, match="choose fewer"):
-        correct_images(split, decisions, 30, 3)
+        correct_images(split, decisions, 30, np.arange(3))
 
 
 def test_sanity_lines_see_what_is_wrong(trained):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mgan_jax.datasets.split import classes_of
 from mgan_jax.experiments import data
 from mgan_jax.experiments.data import correct_images
 from mgan_jax.experiments.defenses import subset
@@ -15,12 +16,13 @@ def test_a_class_of_which_nothing_is_left_is_missed_by_all_that_take_as_many_of_
     split, decisions = Split(np.zeros((200, 2, 2, 1), np.float32), labels), np.where(labels == 9, 4, labels)
     nine = Split(split.images[labels < 9], labels[labels < 9])
     without = Dataset(split, split, nine, 10, (2, 2, 1), tuple("0123456789"))
+    classes = classes_of(without)
     takers = [
-        ("of 180 test images that the target classifies correctly: ", lambda: correct_images(split, decisions, 50, 10)),
+        ("of 180 test images that the target classifies correctly: ", lambda: correct_images(split, decisions, 50, classes)),
         ("^50 class-balanced images ", lambda: data.test_images(without, 50)),
-        ("^50 class-balanced images ", lambda: subset(nine, 50, 10)),
+        ("^50 class-balanced images ", lambda: subset(nine, 50, classes)),
     ]
     for said, take in takers:
         with pytest.raises(ValueError, match=f"{said}.*need 5 of class 9, and there are 0; choose fewer"):
             take()
-    assert len(correct_images(split, decisions, 8, 10).labels) == 8, "of nine classes and more one each would be needed"
+    assert len(correct_images(split, decisions, 8, classes).labels) == 8, "of nine classes and more one each would be needed"
