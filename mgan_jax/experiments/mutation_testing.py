@@ -1,6 +1,7 @@
 """Mutation testing of a file of images."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent
-from mgan_jax.types import Dataset
+from mgan_jax.types import Classifier, Dataset, Variables
 
 END_BYTES = 22
 """Size of the record at the end of a zip archive, whose bytes 10 and 11 are the number of members."""
@@ -128,6 +129,16 @@ def check_both(config: Any, dataset: Dataset) -> None:
     given_images(config, dataset)
 
 
+def tested_by(run: Run, classifier: Classifier, variables: Variables) -> Iterator[populations.Tested]:
+    """The mutants of each protocol and operator in turn, none of which an attack of the configuration learns from."""
+    used = populations.trained(run, variables)
+    for name, protocol in run.config.protocols.items():
+        for operator in run.config.testing.operators:
+            drawn = testing.Protocol(name, protocol.rate, protocol.min_accuracy_ratio)
+            tested, used = populations.draw(run, classifier, variables, operator, drawn, used)
+            yield tested
+
+
 def run(config: Any, options: Options) -> dict:
     """Tests the images of `config.images` against the target's test images; options as in `experiments.options`.
 
@@ -160,14 +171,9 @@ def run(config: Any, options: Options) -> dict:
         misread = metrics.named("misclassification", chosen, np.ones_like(chosen), "num_images")
         if labels is None:
             misread |= {"misclassification": None, "misclassification_ci95": None}
-        pairs = [
-            (operator, testing.Protocol(name, protocol.rate, protocol.min_accuracy_ratio))
-            for name, protocol in config.protocols.items()
-            for operator in config.testing.operators
-        ]
-        update, used = one.start("mutation testing", len(pairs), "populations"), populations.NOTHING_USED
-        for done, (operator, protocol) in enumerate(pairs, 1):
-            tested, used = populations.draw(one, classifier, variables, operator, protocol, used)
+        total = len(config.protocols) * len(config.testing.operators)
+        update = one.start("mutation testing", total, "populations")
+        for done, tested in enumerate(tested_by(one, classifier, variables), 1):
 
             def make(run: Run, tested: populations.Tested = tested, **_) -> tuple[dict, dict]:
                 clean_flips = population.votes(classifier, tested.found, test.images, **run.how) != clean
@@ -182,7 +188,7 @@ def run(config: Any, options: Options) -> dict:
                 return {}, {"row": row}
 
             inputs = {**populations.inputs_of(tested, variables), "images": images, "labels": labels, "normal": tuple(test)}
-            stored = stage(one, f"testing_{operator}_{protocol.name}", make, inputs, ("mutation",))
+            stored = stage(one, f"testing_{tested.operator}_{tested.protocol.name}", make, inputs, ("mutation",))
             rows.append(stored.numbers["row"])
             update(done)
     results = {

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mgan_jax import engine, population, workdir
 from mgan_jax.attacks.mgan import mgan
 from mgan_jax.attacks.pgd_mutants import pgd_mutants
-from mgan_jax.experiments import crafting, curves, detecting, evading, populations, sweeps, threats
+from mgan_jax.experiments import crafting, curves, detecting, evading, mutation_testing, populations, sweeps, threats
 from mgan_jax.experiments.crafting import WEIGHT_OPERATORS
 from mgan_jax.experiments.measuring import measure
 from mgan_jax.experiments.populations import NOTHING_USED, Streams
@@ -151,24 +151,34 @@ def streams(few, tmp_path_factory):
     states = [(name, one.state) for name, one in fitted.items() if name != "joint"]
     states += [(f"{name} followed", one.state) for name, one in stands.items()]
     detectors = {name: population.digests(state.get("mutants", state)) for name, state in states}
+    # A third one, of images that the first one made.
+    brought = run._replace(path=tmp_path_factory.mktemp("brought"))
+    assert len(list(mutation_testing.tested_by(brought, classifier, variables))) == 2
+    rows = kept_in(run.path)
+    return rows, {"stages/mutants_trained digests": rows["stages/mutants_trained digests"], **detectors}, kept_in(brought.path)
+
+
+def kept_in(path):
+    """{stream: digests} of every population that a folder keeps."""
     rows = {}
-    for file in sorted(run.path.rglob("mutants_*.npz")):
+    for file in sorted(path.rglob("mutants_*.npz")):
         with np.load(file) as stored:
-            name = "/".join(file.relative_to(run.path).with_suffix("").parts)
+            name = "/".join(file.relative_to(path).with_suffix("").parts)
             rows |= {f"{name} {part}": tuple(stored[part]) for part in ("digests", "validated") if part in stored}
-    return rows, {"stages/mutants_trained digests": rows["stages/mutants_trained digests"], **detectors}
+    return rows
 
 
 def test_no_mutant_of_any_stream_is_in_another(streams):
-    rows, detectors = streams
+    rows, detectors, brought = streams
     assert {"/".join(name.split("/")[-1:]) for name in rows} == {
         "mutants_trained digests", "mutants_epsilon digests", "mutants_adapting digests", "mutants_confidence digests",
         *(f"mutants_NAI_{protocol} {part}" for protocol in CONFIG.protocols for part in ("digests", "validated")),
     }  # fmt: skip
-    assert len(rows) == 14 and len(detectors) == 5
+    assert len(rows) == 14 and len(detectors) == 5 and len(brought) == 5
+    assert brought["stages/mutants_trained digests"] == rows["stages/mutants_trained digests"]
     # Protocols are evaluated apart, each with a threshold of its own.
     stream = lambda name: name.replace("qualified", "unfiltered")  # noqa: E731
-    for of in (rows, detectors):
+    for of in (rows, detectors, brought):
         assert all(len(set(found)) == len(found) > 0 for found in of.values()), {name: len(found) for name, found in of.items()}
         for one, other in itertools.combinations(of, 2):
             assert stream(one) == stream(other) or not set(of[one]) & set(of[other]), f"{one} and {other}"
