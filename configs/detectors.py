@@ -66,7 +66,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.adaptive = ConfigDict({
         "detectors": (*config.detectors, "joint"),
         "num_mutants": 4 if smoke else 16,
-        "arguments": {"norm": "linf", "epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": None, "num_restarts": 1},
+        "arguments": {"norm": "linf", "epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": "published",
+                      "num_restarts": 1},
         "num_images": 200 if mnist else 10 if smoke else 100,
         "batch_size": 100,
     })  # fmt: skip

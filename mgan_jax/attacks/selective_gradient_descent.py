@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.ball import check_ball, direction, draw, project, swept
+from mgan_jax.attacks.ball import check_ball, check_step, direction, draw, project, step_length, swept
 from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
@@ -37,7 +37,7 @@ def selective_gradient_descent(
     threshold: float = 0.0,
     epsilon: float | Sequence[float] = 0.3,
     num_steps: int = 200,
-    step_size: float | None = None,
+    step_size: float | str | None = "published",
     norm: str = "linf",
     random_start: bool = True,
     num_restarts: int = 1,
@@ -67,7 +67,7 @@ def selective_gradient_descent(
       threshold: in units of the score; 0 where `score` is an excess already.
       epsilon: radius of the ball, in units of pixels in [0, 1]; K of them give results [K, B, ...] in one program.
       num_steps: gradient steps.
-      step_size: of each, in the same units; None: 0.01 in L-inf, 2.5 epsilon / num_steps in L2.
+      step_size: of each, as in `pgd`.
       norm: "linf" or "l2".
       random_start: whether to start from a uniform draw of the ball.
       num_restarts: runs from other starts; the best image of all is kept.
@@ -77,13 +77,14 @@ def selective_gradient_descent(
         detector.
 
     Raises:
-      ValueError: epsilon out of range, another norm or form of projection, steps that are not positive, or restarts without a
+      ValueError: epsilon out of range, another norm or form of projection, steps that make no sense, or restarts without a
         random start.
     """
     check_ball(epsilon, norm)
     apply_fn = matched(apply_fn)
-    if num_steps < 1 or not (step_size is None or step_size > 0):
-        raise ValueError(f"num_steps is {num_steps}, step_size {step_size}; both must be positive")
+    check_step(step_size)
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; choose at least 1")
     if num_restarts < 1 or (num_restarts > 1 and not random_start):
         raise ValueError(f"num_restarts is {num_restarts}; choose 1, or more with a random start")
 
@@ -91,8 +92,7 @@ def selective_gradient_descent(
         raise ValueError(f"orthogonal is {orthogonal!r}; choose one of {', '.join(ORTHOGONAL)}")
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
-        usual = 0.01 if norm == "linf" else 2.5 * epsilon / num_steps
-        size = usual if step_size is None else step_size
+        size = step_length(step_size, epsilon, num_steps, norm)
         goal, sign = (labels, -1.0) if targets is None else (targets, 1.0)
         zero, none = jnp.zeros(labels.shape, images.dtype), jnp.zeros(labels.shape, jnp.int32)
 

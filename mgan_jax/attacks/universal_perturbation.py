@@ -65,10 +65,10 @@ def universal_perturbation(
     check_ball(epsilon, norm)
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; choose one of {', '.join(LOSSES)}")
-    if min(num_steps, batch_size, num_restarts) < 1 or not (step_size is None or step_size > 0):
+    if min(num_steps, batch_size, num_restarts) < 1 or not (step_size is None or 0 < step_size < float("inf")):
         raise ValueError(
             f"num_steps is {num_steps}, batch_size {batch_size}, num_restarts {num_restarts}, step_size {step_size}; "
-            "all must be positive"
+            "all must be positive and finite"
         )
     if not beta > 0 or not collateral_weight >= 0:
         raise ValueError(f"beta is {beta}, collateral_weight {collateral_weight}; choose > 0 and >= 0")

@@ -31,10 +31,17 @@ from mgan_jax.attacks.selective_gradient_descent import selective_gradient_desce
 from mgan_jax.attacks.square import square
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
+from mgan_jax.models.mlp import mlp
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 from mgan_jax.types import LearnedAttack
 
 EPSILON = {"linf": 0.09, "l2": 0.7}
+CLASSIFIER = mlp((8, 8, 1), 10, (4,))
+
+
+def unseen(variables, images):
+    """A score by which no image is detected at a threshold of 1."""
+    return images.mean((1, 2, 3))
 
 
 def in_codes(f, norm, factor, data):
@@ -73,9 +80,7 @@ SUCCESSES = {
         100,
     ),
     "selective_gradient_descent": (
-        lambda f, norm, k, data: selective_gradient_descent(
-            f, lambda v, x: x.mean((1, 2, 3)), 1.0, EPSILON[norm], 200 * k, norm=norm
-        ),
+        lambda f, norm, k, data: selective_gradient_descent(f, unseen, 1.0, EPSILON[norm], 200 * k, norm=norm),
         ("linf", "l2"),
         100,
     ),
@@ -164,10 +169,27 @@ def test_a_single_step_does_less_than_many(trained):
 
 
 def test_madrys_step_in_linf_is_a_hundredth_and_in_l2_grows_with_epsilon(trained):
-    for make in (pgd, variance_reduced_gradient):
+    selective = lambda f, epsilon, **more: selective_gradient_descent(f, unseen, 1.0, epsilon, 40, **more)  # noqa: E731
+    for make in (pgd, variance_reduced_gradient, selective):
         for norm, step in (("linf", 0.01), ("l2", 2.5 * EPSILON["l2"] / 40)):
             attack = lambda f, n, *_, m=make, **more: m(f, EPSILON[n], norm=n, **more)  # noqa: E731
             usual, explicit = (run(trained, a, norm, 1, 10) for a in (attack, partial(attack, step_size=step)))
             np.testing.assert_array_equal(usual.adversarial, explicit.adversarial)
     with pytest.raises(ValueError, match="choose"):
         pgd(trained[0].apply, step_size="large")
+
+
+SIGNATURES = {name: inspect.signature(build.factory("attacks", name)) for name in build.available("attacks")}
+STEPPED = [name for name in SIGNATURES if "step_size" in SIGNATURES[name].parameters]
+NEEDED = {
+    "pgd_mutants": ([gaussian_fuzzing()],),
+    "selective_gradient_descent": (unseen,),
+    "substitute_model": (CLASSIFIER,),
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("step", [0.0, -0.1, float("inf"), float("nan")])
+def test_steps_that_are_not_positive_and_finite_are_refused(name, step):
+    with pytest.raises(ValueError, match="step_size"):
+        build.factory("attacks", name)(CLASSIFIER.apply, *NEEDED.get(name, ()), step_size=step)
