@@ -130,6 +130,9 @@ def as_images(images: Any, name: str = "images", bounded: bool = True) -> Array:
 def read_images(images: Any, name: str = "images", bounded: bool = True, values: bool = True) -> Array | np.ndarray:
     """Images [B, H, W, C] of floating point in [0, 1], their dtype kept; uint8 is divided by 255.
 
+    Values are looked at on the host: a call that is not under `jax.jit` copies the batch from the device and waits for it. Under
+    `jax.jit` nothing is copied, and no value looked at.
+
     Args:
       images: a list, a NumPy or a JAX array; NumPy's stay on the host.
       name: for messages.
@@ -157,6 +160,39 @@ def read_images(images: Any, name: str = "images", bounded: bool = True, values:
             raise ValueError(f"{name} hold values that are not finite, the first of them in {name}[{first}]; leave such out")
         if bounded and not 0 <= low <= high <= 1:
             raise ValueError(f"{name} lie between {low:.9g} and {high:.9g}; choose values in [0, 1], bytes divided by 255")
+    return given
+
+
+def as_examples(data: Any, values: bool = True) -> tuple[Array | np.ndarray, ...]:
+    """What a network learns from: arrays [N, ...], a row an example, at least one.
+
+    Args:
+      data: one or several. Of more than two axes they are images, floating point in [0, 1]; other integers are labels [N], from 0
+        on, other numbers anything finite.
+      values: whether they are looked at, once for all, where they are known.
+
+    Raises:
+      ValueError: no array or no row, another number of rows in one, bytes, or values that are not finite, no images or no labels.
+    """
+    given = tuple(as_array(array, f"data[{i}]") for i, array in enumerate(data))
+    if not given or any(array.ndim == 0 for array in given) or len({len(array) for array in given}) > 1 or not len(given[0]):
+        shapes = ", ".join(str(array.shape) for array in given) or "none"
+        raise ValueError(f"the shapes of the training data are {shapes}; choose arrays of as many rows, at least one")
+    for i, array in enumerate(given):
+        if array.ndim > 2 and array.dtype == np.uint8:
+            raise ValueError(f"data[{i}] are uint8, and a training divides nothing; give it floating point in [0, 1]")
+        whole = jnp.issubdtype(array.dtype, jnp.integer)
+        if array.ndim > 2:
+            read_images(array, f"data[{i}]", values=values)
+        elif whole and array.ndim != 1:
+            raise ValueError(f"data[{i}] are integers of the shape {array.shape}; choose one class an example, [N]")
+        elif values and known(array) and array.size:
+            found = np.asarray(array)
+            low, high = (found.min(), found.max()) if found.dtype != bool else (0, 1)
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise ValueError(f"data[{i}] hold values that are not finite; leave such examples out")
+            if whole and low < 0:
+                raise ValueError(f"data[{i}] are integers, the least {low}; choose classes from 0 on")
     return given
 
 

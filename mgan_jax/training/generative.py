@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.inputs import as_examples, read_images
 from mgan_jax.training import loop
 from mgan_jax.types import Array, Network, TrainState, Variables
 
@@ -39,7 +40,7 @@ def fit(
     Args:
       key: consumed.
       make: from the number of steps to the training, as `partial(vae, encoder, decoder)` is.
-      images: [N, H, W, C] in [0, 1].
+      images: [N, H, W, C] in [0, 1], at least one; bytes as `inputs.read_images` reads them.
       epochs, batch_size: of the training.
       seed: of the order of the images.
       chunk_size: steps of one compiled call.
@@ -49,8 +50,9 @@ def fit(
 
     Raises:
       FloatingPointError: a loss is not finite.
-      ValueError: a batch larger than the data, or numbers that are not positive.
+      ValueError: a batch larger than the data, numbers that are not positive, or as `inputs.as_examples`.
     """
+    (images,) = as_examples([read_images(images, values=False)], values=False)
     init_key, step_key = jax.random.split(key)
     number = len(images)
     size = min(chunk_size, max(1, number // batch_size))

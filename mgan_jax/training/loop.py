@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgan_jax import devices
+from mgan_jax.inputs import as_examples
 from mgan_jax.types import Array
 
 
@@ -31,13 +32,16 @@ def make_chunk(train_step: Callable, data: Sequence[Array], mesh: Mesh | None = 
 
     Args:
       train_step: `(state, key, step, *batch) -> (state, metrics)`, metrics a dict of scalars.
-      data: arrays [N, ...] that live on the device, or on every device of the mesh.
+      data: arrays [N, ...] that live on the device, or on every device of the mesh; looked at once, as `inputs.as_examples` does.
       mesh: devices that share each batch; B is a multiple of their number.
 
     Returns:
       `chunk(state, key, steps [T], indices [T, B]) -> (state, metrics {name: [T]})`.
+
+    Raises:
+      ValueError: as `inputs.as_examples`.
     """
-    data = devices.replicated(tuple(jnp.asarray(array) for array in data), mesh)
+    data = devices.replicated(tuple(jnp.asarray(array) for array in as_examples(data)), mesh)
     over_images = None if mesh is None else NamedSharding(mesh, PartitionSpec(devices.AXIS))
 
     def chunk(state, key, steps, indices, data):

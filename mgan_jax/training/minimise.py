@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mgan_jax.inputs import as_examples
 from mgan_jax.training import loop
 from mgan_jax.training.target import optimizer
 from mgan_jax.types import Array, Train, TrainState
@@ -56,12 +57,13 @@ def minimiser(
       chunk_size: steps of one compiled call.
 
     Returns:
-      A `Train`; it raises FloatingPointError where a loss is not finite, and ValueError where a batch is larger than the data.
+      A `Train`; it raises FloatingPointError where a loss is not finite, and ValueError where a batch is larger than the data or
+      as `inputs.as_examples`.
     """
 
     def train(key: Array, name: str, params: Any, loss: Callable[..., Any], data: tuple) -> Any:
         del name
-        number = len(data[0])
+        number = len(as_examples(data, values=False)[0])
         steps = loop.num_steps(epochs, number, batch_size, min(chunk_size, max(1, number // batch_size)))
         transform = optimizer(learning_rate, steps, weight_decay, warmup)
         chunk = loop.make_chunk(make_train_step(loss, transform), data)
