@@ -75,6 +75,8 @@ class AttackResult(NamedTuple):
       success: [B] bool: the clean image is classified correctly, and the returned one is not (targeted: gets the target), by a
         lead beyond what rounding decides (`losses.margin_to_fool`).
       success_rounded: [B] bool: the same of the returned images rounded to 8 bits, as they are saved.
+      withstood: [B] bool: both are classified correctly (targeted: the returned one does not get the target), see
+        `success.withstands`; an image that is misread within rounding is neither this nor a success.
       clean_correct: [B] bool: the target classifies the clean image correctly.
       logits: [B, num_classes] of the returned images.
       l0, l1, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
@@ -87,6 +89,7 @@ class AttackResult(NamedTuple):
     adversarial: Array
     success: Array
     success_rounded: Array
+    withstood: Array
     clean_correct: Array
     logits: Array
     l0: Array

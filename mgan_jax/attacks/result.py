@@ -6,8 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mgan_jax.engine import decide
 from mgan_jax.losses import finite_rows, margin_to_fool
-from mgan_jax.success import fooled
+from mgan_jax.success import fooled, withstands
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
 
 
@@ -59,11 +60,10 @@ def attack_result(
     chex.assert_equal_shape([images, adversarial])
     answer = lambda x: apply_fn(variables, x).astype(images.dtype)  # noqa: E731
     clean_logits = answer(images)
-    clean_correct = (clean_logits.argmax(-1) == labels) & finite_rows(clean_logits)
+    clean_correct = decide(clean_logits) == labels
 
     def fools(logits: Array) -> Array:
-        surely = (margin_to_fool(logits, labels, targets) < 0) & finite_rows(logits)
-        return fooled(labels, clean_correct, logits.argmax(-1), targets) & surely
+        return fooled(labels, clean_correct, decide(logits), targets) & (margin_to_fool(logits, labels, targets) < 0)
 
     ended_finite = finite_rows(adversarial)
     adversarial = choose(ended_finite, adversarial.astype(images.dtype), images)
@@ -74,6 +74,7 @@ def attack_result(
         adversarial=adversarial,
         success=fools(logits),
         success_rounded=fools(answer(rounded(adversarial))),
+        withstood=withstands(labels, clean_correct, decide(logits), targets),
         clean_correct=clean_correct,
         logits=logits,
         l0=(change > 0).any(-1).sum((1, 2), dtype=jnp.int32),
@@ -93,6 +94,6 @@ def success_rate(result: AttackResult) -> Array:
 def robust_accuracy(result: AttackResult) -> Array:
     """Share of all images [B] that are classified correctly, clean and after the attack; NaN of none; [K] of a sweep.
 
-    Of a targeted attack these are the images that do not get their target.
+    Of a targeted attack these are the images that do not get their target, but are read as some class (`success.withstands`).
     """
-    return jnp.asarray(result.clean_correct & ~result.success).mean(-1)
+    return jnp.asarray(result.withstood).mean(-1)

@@ -161,8 +161,15 @@ def robust(row: dict[str, Any], accuracy: float) -> dict[str, Any]:
             "robust_accuracy_ci95": [accuracy * bound for bound in row["withstand_rate_ci95"]]}  # fmt: skip
 
 
-def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
-    """For each norm, epsilon and knowledge the share of images that some attack of that kind, within that epsilon, flips."""
+def worst_cases(rows: dict[str, dict], made: dict[str, Attacked], read: dict[str, np.ndarray], labels: np.ndarray) -> list[dict]:
+    """For each norm, epsilon and knowledge the shares of images that some attack of that kind flips, and that withstand all.
+
+    Args:
+      rows: {attack: as `facts` gives them}; attacks count within a norm, a knowledge and up to an epsilon.
+      made: {attack: what it made}, of N images that are classified correctly.
+      read: {attack: [N] what the target reads these as}.
+      labels: [N].
+    """
     bounded = {
         name: row for name, row in rows.items()
         if row["epsilon"] is not None and not row["targeted"] and not row["some_classes"]
@@ -174,7 +181,9 @@ def worst_cases(rows: dict[str, dict], made: dict[str, Attacked]) -> list[dict]:
             if (row["norm"], row["knowledge"]) == (norm, knowledge) and row["epsilon"] <= epsilon
         ]  # fmt: skip
         flipped = np.any([made[name].success for name in names], axis=0)
-        found.append({"norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names, **sweeps.withstood(flipped)})
+        held = np.all([success.withstands(labels, True, read[name]) for name in names], axis=0)
+        shares = sweeps.withstood(flipped, held)
+        found.append({"norm": norm, "epsilon": epsilon, "knowledge": knowledge, "attacks": names, **shares})
     return found
 
 
@@ -211,6 +220,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
         update(done, **({} if rate is None else {"success": rate}))
     alone = attack_testing.attack_rows(run, classifier, variables, test, made)
     alone = {name: {"attack": name, "seed": run.seed, **row, **own[name]} for name, row in alone.items()}
+    read = {name: engine.predictions(classifier.apply, variables, one.images) for name, one in made.items()}
     swept, with_steps, with_kappas = sweeps.chosen(config, names)
     pairs = len(config.protocols) * len(config.testing.operators)
     update = run.start("mutation testing", pairs * len(names), "rows")
@@ -228,7 +238,7 @@ def run_seed(run: Run) -> tuple[dict, Material]:
     results = {
         "target": target_fields(config.target.name, decisions, dataset.test.labels),
         "rows": rows,
-        "worst_cases": worst_cases(own, made),
+        "worst_cases": worst_cases(own, made, read, test.labels),
         "curve_rows": curve,
         "step_rows": steps,
         "confidence_rows": confidence,

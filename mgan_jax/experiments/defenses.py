@@ -1,9 +1,10 @@
 """Attack x defense: every defense under attacks that do not know it, beside attacks made against the defended network itself.
 
 Of results.json `rows` has a cell each: `defense` ("none": the undefended target), `attack`, `aware` (whether the images were made
-against the defended network), `robust_accuracy` of `num_images` (read correctly clean and attacked), `success_rate` of
-`num_clean_correct`, medians of distances over successes. `worst_cases`: of a norm and epsilon the images that every attack
-leaves, of those that do not know the defense and of all. `curve_rows`: under attacks that know it, against epsilon and steps.
+against the defended network), `robust_accuracy` of `num_images` (read correctly clean and attacked, whatever the
+attack aims at), `success_rate` of `num_clean_correct`, medians of distances over successes. `worst_cases`: of a norm and epsilon
+the images that every attack leaves, of those that do not know the defense and of all. `curve_rows`: under attacks that know it,
+against epsilon and steps.
 `defenses`: clean accuracy and seconds of fitting. `checklists`: {defense: lines of what holds where gradients are not masked}.
 """
 
@@ -28,7 +29,7 @@ from mgan_jax.experiments.testing import target_fields
 from mgan_jax.experiments.training import Run, build_target, train_target
 from mgan_jax.report.defenses import print_defenses, write_defenses
 from mgan_jax.report.material import PurifiedMaterial
-from mgan_jax.success import fooled, tried
+from mgan_jax.success import fooled, tried, withstands
 from mgan_jax.types import Dataset, Split, Variables
 
 KNOWN = ("decode", "code_size", "classify", "redraw")
@@ -126,7 +127,7 @@ def row(run: Run, one: Defended, defense: str, attack: str, aware: bool, made: A
         "defense": defense, "attack": attack, "method": settings.get("method", attack), "aware": aware,
         "knowledge": settings.knowledge, "norm": norm, "epsilon": epsilon, "seed": run.seed,
         "targeted": targets is not None,
-        **metrics.named("robust_accuracy", correct & (read == test.labels), np.ones_like(correct), "num_images"),
+        **metrics.named("robust_accuracy", withstands(test.labels, correct, read), np.ones_like(correct), "num_images"),
         **metrics.named("success_rate", won, tried(test.labels, correct, targets), "num_clean_correct"),
         **{f"median_{name}": float(np.median(values[won])) if won.any() else None for name, values in distances.items()},
         "seconds_per_1000": 1000 * made.numbers["seconds"] / len(made.images) if aware else None,

@@ -74,8 +74,8 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
     The last epsilon, 1, is no bound at all. Unlike other rows of the configuration a step is 2.5 epsilon / steps long.
 
     Returns:
-      Rows with epsilon, num_steps, robust_accuracy, success_rate, num_images, and `loss`, the mean cross-entropy of the images
-      that are returned, in nats, with its standard error `loss_error`.
+      Rows with epsilon, num_steps, robust_accuracy as in `attacks.result`, success_rate, num_images, and `loss`, the mean
+      cross-entropy of the images that are returned, in nats, with its standard error `loss_error`.
     """
     attack = one.run.config.masking.attack
 
@@ -92,7 +92,7 @@ def curve_rows(one: Defended, name: str, test: Split) -> list[dict]:
             losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(result.logits, labels))
             found.append({
                 "attack": attack, "epsilon": float(epsilon), "num_steps": int(count), "targeted": targets is not None,
-                **metrics.named("robust_accuracy", correct & ~won, np.ones_like(won), "num_images"),
+                **metrics.named("robust_accuracy", result.withstood, np.ones_like(won), "num_images"),
                 **metrics.named("success_rate", won, tried(labels, correct, targets), "num_clean_correct"),
                 "loss": float(losses.mean()), "loss_error": float(losses.std() / np.sqrt(len(losses))),
             })  # fmt: skip

@@ -126,19 +126,22 @@ def bounds_rows(
                 "epsilon": float(epsilon),
                 "norm": arguments.get("norm", "linf"),
                 "targeted": targeted,
-                **withstood(won),
+                **withstood(won, held),
             }
-            for epsilon, won in zip(arguments["epsilon"], result.success.T, strict=True)
+            for epsilon, won, held in zip(arguments["epsilon"], result.success.T, result.withstood.T, strict=True)
         ]
 
     inputs = {"settings": settings.to_dict(), "variables": variables, "images": test.images, "labels": test.labels}
     return stage_rows(run, f"{kind}_{name}", make, inputs)
 
 
-def withstood(won: np.ndarray) -> dict[str, Any]:
-    """Of images that the target classifies correctly the shares on which an attack succeeds, `won` [N], and does not."""
+def withstood(won: np.ndarray, held: np.ndarray) -> dict[str, Any]:
+    """Of images that the target classifies correctly the shares on which an attack succeeds, `won` [N], and that withstand.
+
+    `held` [N] says which withstand; an image may do neither, see `AttackResult.withstood`.
+    """
     whole = np.ones_like(won)
-    return {**named("success_rate", won, whole, "num_images"), **named("withstand_rate", ~won, whole, "num_images")}
+    return {**named("success_rate", won, whole, "num_images"), **named("withstand_rate", held, whole, "num_images")}
 
 
 def _images_first(result: Any) -> Any:
@@ -183,7 +186,7 @@ def step_rows(run: Run, classifier: Classifier, variables: Variables, test: Spli
             targets = aims.given(run, settings, name, labels)
             result, _, _ = in_batches(attack, key, variables, test, targets, settings.get("batch_size", 250))
             rows.append({"attack": name, "epsilon": float(curve.steps_epsilon), "num_steps": int(steps),
-                         "targeted": targets is not None, **withstood(result.success)})  # fmt: skip
+                         "targeted": targets is not None, **withstood(result.success, result.withstood)})  # fmt: skip
         return rows
 
     inputs = {"variables": variables, "images": test.images, "labels": test.labels}

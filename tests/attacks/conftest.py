@@ -246,6 +246,9 @@ def check():
             fooled = (margin_to_fool(classifier.apply(variables, shown), labels, targets) < 0) & clean
             np.testing.assert_array_equal(getattr(result, field), fooled if targets is None else fooled & (targets != labels))
         np.testing.assert_array_equal(result.clean_correct, clean)
+        read = classifier.apply(variables, result.adversarial).argmax(-1)
+        away = read != labels if targets is None else (read == targets) & (targets != labels)
+        np.testing.assert_array_equal(result.withstood, clean & ~away)
         np.testing.assert_array_equal(result.l0, (change > 0).any(-1).reshape(len(change), -1).sum(1))
         np.testing.assert_allclose(result.l1, flat.sum(1), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(result.l2, np.linalg.norm(flat, axis=1), rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgan_jax.attacks.entry import checked
-from mgan_jax.attacks.result import attack_result, success_rate
+from mgan_jax.attacks.result import attack_result, robust_accuracy, success_rate
 from mgan_jax.experiments import attack_testing, attacks, curves, defenses, detectors, masking, measuring, sweeps, transfer
 from mgan_jax.experiments.aims import aims
 from mgan_jax.experiments.attacking import Attacked
@@ -18,7 +18,7 @@ from mgan_jax.experiments.populations import NOTHING_USED
 from mgan_jax.experiments.stages import Run
 from mgan_jax.experiments.testing import attack_row, subject
 from mgan_jax.models.mlp import mlp
-from mgan_jax.success import fooled, tried
+from mgan_jax.success import fooled, tried, withstands
 from mgan_jax.types import Classifier, Dataset, GenerativeAttack, Split, Variables
 
 AIMS = {"untargeted": {}, "drawn targets": {"targeted": True}, "one class": {"arguments": {"target_label": 3}}}
@@ -121,7 +121,8 @@ def of_facts(case):
 
 def of_worst_cases(case):
     made = {NAME: case.made(case.right)}
-    found = attacks.worst_cases({NAME: attacks.facts(case.run.config, NAME, made[NAME], case.right)}, made)
+    rows, read = {NAME: attacks.facts(case.run.config, NAME, made[NAME], case.right)}, {NAME: case.read(made[NAME].images)}
+    found = attacks.worst_cases(rows, made, read, case.right.labels)
     return (case.right, found[0]["success_rate"], found[0]["num_images"]) if found else None
 
 
@@ -220,6 +221,34 @@ def test_an_answer_that_is_not_finite_is_no_success_and_no_class():
     row = attack_row(labels, subject(network, {}, light), subject(network, {}, dark), 3)
     assert row["success_rate"] == 0 and row["misclassification"] == 0.5 and row["label_histogram"] == [0, 0, 0]
     assert attack_result(network, {}, light, dark, labels).success.sum() == 0
+
+
+@pytest.mark.parametrize("targets", [None, 0], ids=["untargeted", "targeted"])
+def test_an_answer_within_rounding_or_not_finite_neither_succeeds_nor_withstands(targets):
+    """By a value of the image the network answers class 1, class 0 surely, class 0 by a hair, or NaN."""
+    answers = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0 + 1e-6, 1.0, 0.0], [jnp.nan, 1.0, 0.0]])
+    network = lambda _, x: answers[(x[:, 0, 0, 0] * 4).astype(int)]  # noqa: E731
+    images = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None, None] / 4, (4, 2, 2, 1))
+    labels, clean = np.ones(4, np.int32), np.zeros_like(images)
+    aims = None if targets is None else np.full(4, targets, np.int32)
+    result = attack_result(network, {}, clean, images, labels, aims)
+    np.testing.assert_array_equal(result.success, [0, 1, 0, 0])
+    np.testing.assert_array_equal(result.withstood, [1, 0, 0, 0])
+    assert robust_accuracy(result) == 0.25 and success_rate(result) == 0.25
+    # A row goes by decisions, whatever the lead.
+    row = attack_row(labels, subject(network, {}, clean), subject(network, {}, images), 3, aims)
+    assert row["success_rate"] == 0.5 and row["num_adversarial"] == 2 and row["label_histogram"] == [2, 0, 0]
+    shares = sweeps.withstood(np.asarray(result.success), np.asarray(result.withstood))
+    assert shares["success_rate"] == shares["withstand_rate"] == 0.25
+
+
+def test_an_image_withstands_a_targeted_attack_that_does_not_reach_its_target():
+    labels, targets, decisions = np.array([1, 1, 1, 1, 0]), np.array([0, 0, 0, 1, 0]), np.array([0, 2, -1, 1, 2])
+    correct = np.array([1, 1, 1, 1, 0], bool)
+    for of in (np.asarray, jnp.asarray):
+        given = of(labels), of(correct), of(decisions)
+        np.testing.assert_array_equal(withstands(*given, of(targets)), [0, 1, 0, 1, 0])
+        np.testing.assert_array_equal(withstands(*given), [0, 0, 0, 1, 0])
 
 
 def test_the_rate_of_no_image_is_nan_in_arrays():
