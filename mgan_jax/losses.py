@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.inputs import as_classes, as_logits, read_images
+from mgan_jax.inputs import as_array, as_classes, as_logits, read_images
 from mgan_jax.types import Array
 
 OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
@@ -51,12 +51,14 @@ def rounding(logits: Array) -> Array:
 
     The share is 80 units in the last place of the sums, which are in float32 at least (1e-5 there), and 4 of the logits' own.
     """
+    logits = as_logits(logits)
     own, sums = (jnp.finfo(dtype).eps for dtype in (logits.dtype, jnp.promote_types(logits.dtype, jnp.float32)))
     return float(4 * own + 80 * sums) * jnp.abs(logits).max(-1)
 
 
 def finite_rows(array: Array) -> Array:
     """Whether all values of each row [B, ...] are finite, [B]."""
+    array = jnp.asarray(as_array(array, "rows"))
     return jnp.isfinite(array).all(tuple(range(1, array.ndim)))
 
 

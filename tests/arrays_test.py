@@ -1,5 +1,6 @@
 """Functions of images, logits and mutants: the same for NumPy's arrays, JAX's and lists, jitted or not; nothing of nothing."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -46,6 +47,8 @@ BY_IMAGE = {
     "margin": (losses.margin, (LOGITS, LABELS)),
     "runner_up": (losses.runner_up, (LOGITS, LABELS)),
     "runners_up": (partial(losses.runners_up, count=2), (LOGITS, LABELS)),
+    "rounding of losses": (losses.rounding, (LOGITS,)),
+    "finite_rows": (losses.finite_rows, (LOGITS,)),
     "margin_to_fool": (losses.margin_to_fool, (LOGITS, LABELS, DECISIONS)),
     "disagreement": (losses.disagreement, (LOGITS, LABELS)),
     "log_odds": (losses.log_odds, (LOGITS, LABELS)),
@@ -59,7 +62,7 @@ BY_IMAGE = {
     "gaussian_noise": (partial(transformations.gaussian_noise(0.1), KEY), (IMAGES,)),
     "rotation": (partial(transformations.rotation(20.0), KEY), (IMAGES,)),
     "blur": (partial(transformations.blur(0.5), KEY), (IMAGES,)),
-    "rounding": (partial(transformations.rounding(3), KEY), (IMAGES,)),
+    "rounding of transformations": (partial(transformations.rounding(3), KEY), (IMAGES,)),
     "gradient": (partial(saliency.gradient(apply_fn), KEY, NETWORK), (IMAGES, LABELS)),
     "gradient_times_input": (partial(saliency.gradient_times_input(apply_fn), KEY, NETWORK), (IMAGES, LABELS)),
     "smooth_grad": (partial(saliency.smooth_grad(apply_fn, 2), KEY, NETWORK), (IMAGES, LABELS)),
@@ -83,15 +86,16 @@ HOST = {
     "logits": (lambda x: engine.logits(apply_fn, NETWORK, x, 2), (IMAGES,)),
     "predictions": (lambda x: engine.predictions(apply_fn, NETWORK, x), (IMAGES,)),
     "probabilities": (lambda x: engine.probabilities(apply_fn, NETWORK, x), (IMAGES,)),
-    "votes": (lambda x: engine.votes(apply_fn, MUTANTS, x, batch_size=2).T, (IMAGES,)),
+    "votes of engine": (lambda x: engine.votes(apply_fn, MUTANTS, x, batch_size=2).T, (IMAGES,)),
     "outputs": (lambda x: np.moveaxis(engine.outputs(apply_fn, MUTANTS, x), 1, 0), (IMAGES,)),
-    "votes of a population": (lambda x: population.votes(apply_fn, found(IMAGES, LABELS), x).T, (IMAGES,)),
+    "votes of population": (lambda x: population.votes(apply_fn, found(IMAGES, LABELS), x).T, (IMAGES,)),
 }
 YES, ALSO = RNG.random((2, 9)) < 0.5
 RATES, PREDICTED = RNG.random(9), RNG.integers(0, 3, 9)
 FLIPS = RNG.random((2, 4, 9)) < 0.5
 # name: (function, arrays that are of one shape, what it gives of arrays of nothing)
 MEASURES = {
+    "named": (lambda x, y: metrics.named("a", x, y, "n"), (YES, ALSO), {"a": None, "a_ci95": None, "n": 0}),
     "share": (metrics.share, (YES, ALSO), {"rate": None, "ci95": None, "n": 0}),
     "transfer": (metrics.transfer, (YES, ALSO, ~YES, ~ALSO), {"rate": None, "ci95": None, "n": 0}),
     "destruction": (metrics.destruction, (YES, ALSO, ~ALSO), {"rate": None, "ci95": None, "n": 0}),
@@ -113,6 +117,26 @@ MEASURES = {
     "ssim": (metrics.ssim, (IMAGES, OTHERS), np.zeros(0)),
     "kept_order": (metrics.kept_order, (LOGITS, MORE), {"num": 0, "second": None, "third": None, "kendall": None}),
 }
+
+MODULES = (losses, metrics, squeezers, transformations, engine, population, inversion, saliency)
+LAST = {"digest", "digests", "qualified"}  # the last tests are of these
+WITHOUT_ARRAYS = {"wilson", "standard_error", "squeezer", "transformation", "chosen_method", "check_descent"}
+
+
+def test_every_public_function_is_here():
+    public = [
+        (name, module.__name__.split(".")[-1], function)
+        for module in MODULES
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    tables, names = [*BY_IMAGE, *OF_BATCH, *HOST, *MEASURES, *LAST], [name for name, _, _ in public]
+    here = {key if " of " in key else key.split(" ")[0] for key in tables}
+    called = {name if names.count(name) == 1 else f"{name} of {module}": function for name, module, function in public}
+    assert set(called) - here == WITHOUT_ARRAYS
+    for name in WITHOUT_ARRAYS:
+        taken = [str(one.annotation) for one in inspect.signature(called[name]).parameters.values()]
+        assert not any(kind in said for said in taken for kind in ("Array", "ndarray", "Variables")), name
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -172,7 +196,9 @@ def test_nothing_of_no_images(name):
         assert [leaf.shape for leaf in jax.tree.leaves(jitted)] == [leaf.shape for leaf in jax.tree.leaves(none)]
 
 
-@pytest.mark.parametrize("name", [name for name in [*BY_IMAGE, *HOST] if name not in ("decide", "straight_through")])
+@pytest.mark.parametrize(
+    "name", [name for name in [*BY_IMAGE, *HOST] if name not in ("decide", "finite_rows", "straight_through")]
+)
 def test_arrays_of_another_shape_or_kind_are_refused(name):
     function, arrays = {**BY_IMAGE, **HOST}[name]
     wrong = [(arrays[0][0], *arrays[1:]), (arrays[0][None], *arrays[1:])]
@@ -211,6 +237,7 @@ def test_qualified_mutants_need_images_to_qualify_by():
     for images, labels, message in ((IMAGES[:0], LABELS[:0], "give some"), (IMAGES, LABELS[1:], "one class an image")):
         with pytest.raises(ValueError, match=message):
             found(images, labels)
+    assert population.digests(jax.tree.map(jnp.asarray, MUTANTS)) == population.digests(MUTANTS)
     numbers = found(IMAGES.tolist(), LABELS.tolist()), found(jnp.asarray(IMAGES), jnp.asarray(LABELS))
     assert numbers[0].digests == numbers[1].digests == found(IMAGES, LABELS).digests
     assert population.digest(jax.tree.map(jnp.asarray, NETWORK)) == population.digest(NETWORK)
