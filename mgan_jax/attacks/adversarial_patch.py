@@ -43,6 +43,8 @@ def adversarial_patch(
     what is not covered stays as it is. Adam climbs, p is cut to [0, 1] after every step. Untargeted, log(1 - Pr(y | ...)) of the
     true class y is climbed instead (ours).
 
+    How strong it is depends on the share of an image that it may cover, and on the images that it is learned on.
+
     Defaults: max_rotation and num_steps are those of the authors' code, which takes batches of 16 and plain gradient descent of
     rate 5.0 on patches scaled from 0.3; the others are ours.
 

@@ -44,6 +44,8 @@ def adversarial_patch_generator(
     L_patch is that of `adversarial_patch`, with a patch of its own for every image; L_GAN is the least-squares loss (Mao et al.
     2017): (D(G(z)) - 1)^2 for G, ((D(crop) - 1)^2 + D(G(z))^2) / 2 for D. z is uniform in [0, 1].
 
+    How strong it is depends on the networks that are given and on how long they are trained.
+
     Defaults: max_rotation is that of `adversarial_patch`; the others are ours, as the method is.
 
     Args:

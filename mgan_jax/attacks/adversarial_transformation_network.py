@@ -51,6 +51,8 @@ def adversarial_transformation_network(
     P-ATN: x' = clip(x + g(x)); AAE, the adversarial autoencoder: x' = clip(g(x)). With target_label this is the paper; what an
     untargeted network aims at, cross-entropy and the adapted beta are ours. Once it is fitted, an image costs no gradient.
 
+    How strong it is depends on the network that is given and on how long it is trained.
+
     Defaults: alpha and beta are the paper's for MNIST (of its .01, .005 and .001), the others ours. Its P-ATN is tanh(x +
     g(x)), of pixels in [-1, 1], which changes an image where g is 0 too; here x + g(x) is cut.
 

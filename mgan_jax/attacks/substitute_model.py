@@ -34,6 +34,8 @@ def substitute_model(
     cut to [0, 1]; F is trained on every S_rho. After the first sigma rounds only kappa images of S_rho, drawn without
     replacement, are augmented (reservoir sampling and periodic steps: Papernot et al. 2016, arXiv:1605.07277).
 
+    How strong it is depends on the substitute, on how long it is trained, and on the queries that it may spend.
+
     Defaults: the papers' for MNIST; batch_size is ours.
 
     Args:

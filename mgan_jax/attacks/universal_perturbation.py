@@ -38,6 +38,8 @@ def universal_perturbation(
     gradient and never come back. Of several restarts the delta is kept that fools most of the images it was learned on, less
     `collateral_weight` times the share of the others that it misclassifies.
 
+    How strong it is depends on the images that it is learned on, of which more and more various ones make it hold for others.
+
     Defaults: epsilon is that of Madry et al. for MNIST; the others are ours.
 
     Args:

@@ -36,6 +36,7 @@ from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 from mgan_jax.types import LearnedAttack
 
 EPSILON = {"linf": 0.09, "l2": 0.7}
+SIGNATURES = {name: inspect.signature(build.factory("attacks", name)) for name in build.available("attacks")}
 CLASSIFIER = mlp((8, 8, 1), 10, (4,))
 
 
@@ -106,7 +107,7 @@ DISTANCES = {
     "gradient_descent": (lambda f, norm, k, data: gradient_descent(f, num_steps=500 * k), ("l2",), 100),
     "lbfgs": (lambda f, norm, k, data: lbfgs(f, num_evaluations=50 * k), ("l2",), 100),
 }
-# What is no number of steps to be chosen. A docstring says each.
+# What is no number of steps to be chosen.
 ONE_STEP = {
     "fgsm": "a single step is what it is",
     "fooling": "a single step is the published experiment",
@@ -118,6 +119,7 @@ NO_STEPS = {
     "mgan": "as advgan",
     "undetected": "as the attack within",
 }
+# A docstring says each, and of every attack that learns what its strength depends on.
 TRAINED = {
     "adversarial_patch_generator": "how long a network must be trained depends on the network that is given",
     "adversarial_transformation_network": "as adversarial_patch_generator",
@@ -131,6 +133,13 @@ def test_every_attack_is_here():
     assert sorted(name for table in tables for name in table) == sorted(build.available("attacks"))
     for name in NO_STEPS:
         assert not set(inspect.signature(build.factory("attacks", name)).parameters) & {"num_steps", "num_queries"}
+
+
+def test_every_attack_that_learns_says_what_its_strength_depends_on():
+    learned = {name for name, signature in SIGNATURES.items() if signature.return_annotation is LearnedAttack}
+    assert set(TRAINED) < learned
+    for name in learned:
+        assert "\n\nHow strong it is depends on " in inspect.getdoc(build.factory("attacks", name)), name
 
 
 def run(trained, make, norm, factor, count):
@@ -179,7 +188,6 @@ def test_madrys_step_in_linf_is_a_hundredth_and_in_l2_grows_with_epsilon(trained
         pgd(trained[0].apply, step_size="large")
 
 
-SIGNATURES = {name: inspect.signature(build.factory("attacks", name)) for name in build.available("attacks")}
 STEPPED = [name for name in SIGNATURES if "step_size" in SIGNATURES[name].parameters]
 NEEDED = {
     "pgd_mutants": ([gaussian_fuzzing()],),
