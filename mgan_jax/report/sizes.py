@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 FEW = 50
-"""Images below which a share says nothing: its interval is more than a quarter wide."""
+"""Images below which a share may say nothing: its interval may be more than a quarter wide."""
 
 
 def between(values: Iterable[float | None]) -> str:
