@@ -52,6 +52,11 @@ def exact(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def as_scores(scores: Array | np.ndarray) -> Array | np.ndarray:
+    """A detector's scores as they are compared: NaN is infinite, since what cannot answer for an image does not let it pass."""
+    return (jnp if isinstance(scores, jax.Array) else np).nan_to_num(scores, nan=np.inf, posinf=np.inf, neginf=-np.inf)
+
+
 def as_alike(boolean: bool = False, rank: int = 1, **arrays: Any) -> list[np.ndarray]:
     """Arrays of one shape on the host, by default of one value an image, [N] each.
 

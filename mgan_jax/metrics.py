@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax.inputs import as_alike, read_images
+from mgan_jax.inputs import as_alike, as_scores, read_images
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -107,7 +107,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     """P(positive > negative) + P(positive = negative) / 2, the area under the ROC curve (Mann and Whitney 1947).
 
     Args:
-      positive: [P] scores of adversarial images, larger = more suspicious.
+      positive: [P] scores of adversarial images, larger = more suspicious; NaN, no answer, is the most suspicious.
       negative: [N] scores of normal images.
 
     Returns:
@@ -115,7 +115,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float | None:
     """
     from scipy.stats import rankdata
 
-    (positive,), (negative,) = as_alike(positive=positive), as_alike(negative=negative)
+    positive, negative = as_scores(*as_alike(positive=positive)), as_scores(*as_alike(negative=negative))
     p, n = len(positive), len(negative)
     if p == 0 or n == 0:
         return None
@@ -129,13 +129,14 @@ def true_positive_rate(positive: np.ndarray, negative: np.ndarray, false_positiv
     Scores with few levels leave gaps between thresholds, where the curve is its straight line: ties at the threshold are
     called at random. Negate both for the other direction, suspiciously low scores.
     """
+    from scipy.stats import rankdata
     from sklearn.metrics import roc_curve
 
-    (positive,), (negative,) = as_alike(positive=positive), as_alike(negative=negative)
+    positive, negative = as_scores(*as_alike(positive=positive)), as_scores(*as_alike(negative=negative))
     if len(positive) == 0 or len(negative) == 0:
         return None
     truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
-    false_positives, true_positives, _ = roc_curve(truth, np.r_[positive, negative])
+    false_positives, true_positives, _ = roc_curve(truth, rankdata(np.r_[positive, negative]))
     return float(np.interp(false_positive_rate, false_positives, true_positives))
 
 

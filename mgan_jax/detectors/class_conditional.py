@@ -41,8 +41,8 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
 
     Returns:
       A `Detector`; `score` gives [B] in [0, 1], the mid-rank among clean images of the predicted class, ties halved, and .5
-      (0 if two-sided) for a class that no clean image is predicted as. The state holds the detector's, the clean scores
-      [N] and the clean decisions [N].
+      (0 if two-sided) for a class that no clean image is predicted as; infinite without an answer. The state holds the
+      detector's, the clean scores [N] and the clean decisions [N].
     """
 
     def fit(key: Array, variables: Variables, images: Array, labels: Array) -> dict[str, Any]:
@@ -53,9 +53,10 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
         return {"detector": state, "scores": scores, "decisions": decisions}
 
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
-        decisions = apply_fn(variables, images).argmax(-1) if len(images) else jnp.zeros(0, jnp.int32)
+        decisions = engine.decide(apply_fn(variables, images)) if len(images) else jnp.zeros(0, jnp.int32)
         scores = detector.score(variables, state["detector"], images)
         rank = class_ranks(scores, decisions, state["scores"], state["decisions"])
-        return jnp.abs(2 * rank - 1) if two_sided else rank
+        unanswered = (decisions == engine.NO_CLASS) | jnp.isposinf(scores)
+        return jnp.where(unanswered, jnp.inf, jnp.abs(2 * rank - 1) if two_sided else rank)
 
     return checked(Detector(fit, score), answers_none=True)

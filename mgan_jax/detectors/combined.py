@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax.detectors.entry import checked
-from mgan_jax.inputs import exact
+from mgan_jax.inputs import as_scores, exact
 from mgan_jax.types import Array, Detector, Variables
 
 
@@ -16,7 +16,7 @@ def threshold(scores: Array, false_positive_rate: float = 0.05) -> float:
     """The least score that at most this share of clean images lies above; an image is called adversarial above it.
 
     Args:
-      scores: [N] of clean images that nothing was fitted to, of any detector.
+      scores: [N] of clean images that nothing was fitted to, of any detector; NaN counts as infinite.
       false_positive_rate: share of them.
 
     Raises:
@@ -26,14 +26,23 @@ def threshold(scores: Array, false_positive_rate: float = 0.05) -> float:
         raise ValueError(f"false_positive_rate is {false_positive_rate} of {len(scores)} scores; choose a share from 0 to 1")
     # Floating point: 0.05 * 20 images are one image.
     above = int(false_positive_rate * len(scores) + 1e-9)
-    return float(np.sort(np.asarray(scores))[len(scores) - above - 1])
+    return float(np.sort(as_scores(np.asarray(scores)))[len(scores) - above - 1])
 
 
 def clean_ranks(scores: np.ndarray) -> dict[str, Array]:
-    """Clean scores [N] as `rank` needs them: distinct `values` [U], their mid-ranks `ranks` [U], and `spread` []."""
-    values, counts = np.unique(np.asarray(scores, np.float32), return_counts=True)
+    """Clean scores [N] as `rank` needs them: distinct `values` [U], their mid-ranks `ranks` [U], and `spread` [].
+
+    Only finite ones are values; the ranks are among all.
+
+    Raises:
+      ValueError: none is finite.
+    """
+    scores = as_scores(np.asarray(scores, np.float32))
+    values, counts = np.unique(scores[np.isfinite(scores)], return_counts=True)
+    if not len(values):
+        raise ValueError(f"none of {len(scores)} clean scores is finite; give clean images that the detector can answer for")
     ranks = (np.cumsum(counts) - counts / 2) / len(scores)
-    spread = values[-1] - np.median(scores)
+    spread = values[-1] - np.median(scores[np.isfinite(scores)])
     return {
         "values": jnp.asarray(values),
         "ranks": jnp.asarray(ranks, jnp.float32),
@@ -43,7 +52,7 @@ def clean_ranks(scores: np.ndarray) -> dict[str, Array]:
 
 def rank(clean: dict[str, Array], scores: Array) -> Array:
     """Share of clean scores below each score [B], interpolated; beyond the largest, its rank plus the excess over the spread."""
-    scores = exact(scores)
+    scores = exact(as_scores(scores))
     within = jnp.interp(scores, clean["values"], clean["ranks"])
     return within + jnp.maximum(scores - clean["values"][-1], 0.0) / clean["spread"]
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax.inputs import as_classes, as_images, as_variables, of_no_images, read_images
+from mgan_jax.inputs import as_classes, as_images, as_scores, as_variables, of_no_images, read_images
 from mgan_jax.types import Array, Detector, Variables
 
 
 def checked(detector: Detector, answers_none: bool = False) -> Detector:
     """The detector, on arrays as `inputs.as_images` and `as_classes` give them; no images have no scores, and fit nothing.
+
+    A score that is NaN is infinite instead: a detector that cannot answer for an image calls it suspicious.
 
     Args:
       detector: on JAX arrays.
@@ -37,4 +39,5 @@ def checked(detector: Detector, answers_none: bool = False) -> Detector:
 
         return run
 
-    return Detector(fit, of(detector.score), None if detector.used is None else of(detector.used))
+    score = of(lambda *given: as_scores(detector.score(*given)))
+    return Detector(fit, score, None if detector.used is None else of(detector.used))

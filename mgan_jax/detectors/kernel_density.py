@@ -104,7 +104,9 @@ def kernel_density(
         return {**grouped(values, labels, num_classes), "bandwidth": jnp.float32(chosen)}
 
     def score(variables: Variables, state: dict[str, Array], images: Array) -> Array:
-        decisions = apply_fn(variables, images).argmax(-1)
-        return -densities(state, state["bandwidth"][None], exact(features(variables, images)), decisions)[0]
+        decisions = engine.decide(apply_fn(variables, images))
+        among = jnp.maximum(decisions, 0)
+        scores = -densities(state, state["bandwidth"][None], exact(features(variables, images)), among)[0]
+        return jnp.where(decisions == engine.NO_CLASS, jnp.inf, scores)
 
     return checked(Detector(fit, score))

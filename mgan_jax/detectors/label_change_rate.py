@@ -29,7 +29,7 @@ def label_change_rate(
 
     Returns:
       A `Detector`: `fit` draws the mutants, its state is their tree; `score` gives [B] in [0, 1], on the host,
-      not under `jax.jit`.
+      not under `jax.jit`; infinite for what the network reads as no class.
 
     Raises:
       ValueError: at `fit`, where no mutant qualifies.
@@ -46,6 +46,7 @@ def label_change_rate(
 
     def score(variables: Variables, state: Variables, images: Array) -> np.ndarray:
         votes = engine.votes(network, state, images, variables, method=method)
-        return (votes != engine.predictions(network, variables, images)).mean(0, dtype=np.float32)
+        decisions = engine.predictions(network, variables, images)
+        return np.where(decisions == engine.NO_CLASS, np.inf, (votes != decisions).mean(0, dtype=np.float32))
 
     return checked(Detector(fit, score), answers_none=True)

@@ -165,7 +165,7 @@ def sprt(
 
     Returns:
       A `Detector`; the state is `{'mutants': tree, 'kappa': []}`. An image is called adversarial where the score is at
-      least log((1 - beta) / alpha); `used` counts mutants up to the decision.
+      least log((1 - beta) / alpha), infinite for what the network reads as no class; `used` counts mutants up to the decision.
     """
     sampler = label_change_rate(network, mutate, num_mutants, min_accuracy_ratio, method, exclude)
 
@@ -181,5 +181,9 @@ def sprt(
         numbers = float(state["kappa"]), alpha, beta, delta_ratio
         return stopping_test(network, variables, state["mutants"], images, *numbers, method=method)
 
-    detector = Detector(fit, lambda *given: verdict(*given).log_ratio, lambda *given: verdict(*given).used)
+    def score(variables: Variables, state: dict, images: Array) -> np.ndarray:
+        decisions = engine.predictions(network, variables, images)
+        return np.where(decisions == engine.NO_CLASS, np.inf, verdict(variables, state, images).log_ratio)
+
+    detector = Detector(fit, score, lambda *given: verdict(*given).used)
     return checked(detector, answers_none=True)

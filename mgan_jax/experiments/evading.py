@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import engine, metrics
@@ -25,14 +26,18 @@ from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Split, Variable
 def mutant_loss(apply_fn: ApplyFn, method: str = "auto") -> Callable[[Variables, Variables, Array], Array]:
     """`score(variables, mutants, images) -> [B]`: the mean of L_mutate over a tree of mutants, differentiable.
 
+    Infinite, as a detector's, for an image that the target reads as no class.
+
     Args:
       apply_fn: the target.
       method: as in `engine.evaluate`.
     """
 
     def score(variables: Variables, mutants: Variables, images: Array) -> Array:
-        decisions = jax.lax.stop_gradient(apply_fn(variables, images).argmax(-1))
-        return engine.evaluate(apply_fn, mutants, images, lambda logits: disagreement(logits, decisions), method).mean(0)
+        decisions = engine.decide(jax.lax.stop_gradient(apply_fn(variables, images)))
+        among = jnp.maximum(decisions, 0)
+        loss = engine.evaluate(apply_fn, mutants, images, lambda logits: disagreement(logits, among), method).mean(0)
+        return jnp.where(decisions == engine.NO_CLASS, jnp.inf, loss)
 
     return score
 
