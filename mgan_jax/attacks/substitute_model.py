@@ -10,6 +10,7 @@ import optax
 from mgan_jax.attacks.entry import checked_fit, checked_learned, matched
 from mgan_jax.attacks.fgsm import fgsm
 from mgan_jax.attacks.result import attack_result
+from mgan_jax.engine import decide
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Classifier, LearnedAttack, Variables
 
 ASKED_AT_ONCE = 500
@@ -53,9 +54,9 @@ def substitute_model(
       optimizer: None: gradient descent at 0.01 with momentum 0.9.
 
     Returns:
-      A `LearnedAttack`. `fit` gets the attacker's own images and looks at no label but the target's; its state is
-      `{"substitute": variables of F, "queries": number of labels asked for}`. Attacking asks for none, so `used` is 0. Where
-      the attack inside sweeps over K epsilons, results are [K, B, ...].
+      A `LearnedAttack`. `fit` gets the attacker's own images and looks at no label but the target's, and learns nothing from
+      images that have none; its state is `{"substitute": variables of F, "queries": number of labels asked for}`. Attacking asks
+      for none, so `used` is 0. Where the attack inside sweeps over K epsilons, results are [K, B, ...].
 
     Raises:
       ValueError: numbers out of range.
@@ -99,8 +100,8 @@ def substitute_model(
                 rows = jax.random.randint(jax.random.fold_in(round_key, i), (batch_size,), 0, size)
 
                 def loss(params):
-                    logits = classifier.apply({**substitute, "params": params}, store[rows])
-                    return optax.softmax_cross_entropy_with_integer_labels(logits, answers[rows]).mean()
+                    entropy = answered_entropy(classifier.apply({**substitute, "params": params}, store[rows]), answers[rows])
+                    return entropy.sum() / jnp.maximum((answers[rows] >= 0).sum(), 1)
 
                 updates, moments = transform.update(jax.grad(loss)(substitute["params"]), moments, substitute["params"])
                 return {**substitute, "params": optax.apply_updates(substitute["params"], updates)}, moments
@@ -112,7 +113,7 @@ def substitute_model(
             index, asked, size, next_size, step = xs
 
             def ask(places, answers):
-                return answers.at[places].set(apply_fn(variables, store[places]).argmax(-1).astype(answers.dtype))
+                return answers.at[places].set(decide(apply_fn(variables, store[places])))
 
             answers = in_batches(asked, size, ask, answers)
             substitute, moments = trained(index, size, store, answers, substitute, moments)
@@ -159,8 +160,10 @@ def learned_on(apply_fn: ApplyFn, learned: LearnedAttack, substitutes: Sequence[
     def fit(key, variables, images, labels) -> dict:
         del labels
         own_key, *keys = jax.random.split(key, len(substitutes) + 1)
-        answers = jax.lax.map(lambda image: apply_fn(variables, image[None])[0].argmax(-1), images, batch_size=ASKED_AT_ONCE)
-        answers = answers.astype(jnp.int32)
+        answers = jax.lax.map(lambda image: decide(apply_fn(variables, image[None]))[0], images, batch_size=ASKED_AT_ONCE)
+        # Shapes are fixed, so the first image that has an answer stands in for each that has none.
+        rows = jnp.where(answers >= 0, jnp.arange(len(answers)), (answers >= 0).argmax())
+        images, answers = images[rows], answers[rows]
         states = [one.fit(k, variables, images, answers) for one, k in zip(substitutes, keys, strict=True)]
         state = learned.fit(own_key, [one["substitute"] for one in states], images, answers)
         queries = sum(one["queries"] for one in states) + len(images)
@@ -169,19 +172,26 @@ def learned_on(apply_fn: ApplyFn, learned: LearnedAttack, substitutes: Sequence[
     return LearnedAttack(checked_fit(apply_fn, fit), learned.attack)
 
 
+def answered_entropy(logits: Array, answers: Array) -> Array:
+    """Cross-entropy [B] of logits [B, num_classes] and the target's labels [B]; 0 where the target reads no class."""
+    known = answers >= 0
+    return jnp.where(known, optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, answers, 0)), 0.0)
+
+
 def augmented(apply_fn: ApplyFn, variables: Variables, images: Array, labels: Array, step: Array | float) -> Array:
     """x + step sgn(dF_y(x) / dx), cut to [0, 1], with F_y the softmax output of class y; [B, H, W, C].
 
-    Of log F_y, whose derivative has the same sign and is no zero where the softmax is 1 in float32.
+    Of log F_y, whose derivative has the same sign and is no zero where the softmax is 1 in float32. An image whose label is no
+    class stays as it is.
     """
 
     def chosen(x):
-        return -optax.softmax_cross_entropy_with_integer_labels(apply_fn(variables, x), labels).sum()
+        return -answered_entropy(apply_fn(variables, x), labels).sum()
 
     return jnp.clip(images + step * jnp.sign(jax.grad(chosen)(images)), 0.0, 1.0)
 
 
 def agreement(apply_fn: ApplyFn, variables: Variables, classifier: Classifier, state: dict, images: Array) -> Array:
     """Share of the images [B, H, W, C] on which a fitted substitute decides as the target does."""
-    ours = classifier.apply(state["substitute"], images).argmax(-1)
-    return (ours == apply_fn(variables, images).argmax(-1)).mean()
+    ours, theirs = decide(classifier.apply(state["substitute"], images)), decide(apply_fn(variables, images))
+    return ((ours == theirs) & (theirs >= 0)).mean()

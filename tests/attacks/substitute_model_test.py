@@ -158,3 +158,27 @@ def test_what_learns_on_substitutes_sees_the_targets_labels_alone(target, images
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state, hidden)
     result = whole.attack(state, jax.random.key(1), variables, images, labels)
     np.testing.assert_array_equal(result.logits, classifier.apply(variables, result.adversarial))
+
+
+def test_images_that_the_target_does_not_answer_teach_nothing():
+    """As if the labels of the others were all that there are: of NaN answers no class is learned, the first least of all."""
+    classifier = linear((8, 8, 1), 3)
+    target = classifier.init(jax.random.key(5))
+    images = jnp.asarray(np.random.default_rng(3).random((12, 8, 8, 1)), jnp.float32).at[4:8].set(1.0)
+
+    def apply(variables, x):
+        return classifier.apply(variables, x) + jnp.where(x.min((1, 2, 3)) > 0.99, jnp.nan, 0.0)[:, None]
+
+    learned = substitute_model(apply, classifier, num_rounds=1, num_epochs=1, batch_size=4)
+    silent = substitute_model(lambda v, x: apply(v, x) * jnp.nan, classifier, num_rounds=1, num_epochs=1, batch_size=4)
+    fitted = [one.fit(jax.random.key(0), target, images, jnp.zeros(12, jnp.int32))["substitute"] for one in (learned, silent)]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted))
+    kernels = [np.asarray(of["params"]["output"]["kernel"]) for of in fitted]
+    assert (kernels[0] != kernels[1]).any()
+    start = classifier.init(jax.random.split(jax.random.key(0), 3)[0])
+    np.testing.assert_array_equal(kernels[1], start["params"]["output"]["kernel"])
+    labels = jnp.array([0, -1, 2])
+    moved = augmented(classifier.apply, target, images[:3], labels, 0.1)
+    np.testing.assert_array_equal((np.asarray(moved) != images[:3]).any((1, 2, 3)), [True, False, True])
+    share = agreement(apply, target, classifier, {"substitute": target}, images)
+    assert share == pytest.approx(8 / 12)
