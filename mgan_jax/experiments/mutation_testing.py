@@ -19,6 +19,7 @@ from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
 from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent
+from mgan_jax.success import fooled
 from mgan_jax.types import Classifier, Dataset, Variables
 
 END_BYTES = 22
@@ -167,8 +168,10 @@ def run(config: Any, options: Options) -> dict:
         clean = engine.predictions(classifier.apply, variables, test.images)
         correct = clean == test.labels
         decisions = engine.predictions(classifier.apply, variables, images)
-        chosen = np.ones(len(images), bool) if labels is None else decisions != labels
-        misread = metrics.named("misclassification", chosen, np.ones_like(chosen), "num_images")
+        whole_set = np.ones(len(images), bool)
+        # Without labels every image counts as one to test; one that is read as no class has no decision that could change.
+        chosen = decisions != engine.NO_CLASS if labels is None else fooled(labels, whole_set, decisions)
+        misread = metrics.named("misclassification", chosen if labels is None else decisions != labels, whole_set, "num_images")
         if labels is None:
             misread |= {"misclassification": None, "misclassification_ci95": None}
         total = len(config.protocols) * len(config.testing.operators)

@@ -72,7 +72,7 @@ def changed_targets(run: Run, test: Split, made: Made, used: populations.Streams
 @partial(jax.jit, static_argnames="apply_fn")
 def _changes(apply_fn, variables, mutants, images):
     logits = apply_fn(variables, images)
-    flips = lambda mutant: mutant.argmax(-1) != logits.argmax(-1)  # noqa: E731
+    flips = lambda mutant: engine.decide(mutant) != engine.decide(logits)  # noqa: E731
     return engine.evaluate(apply_fn, mutants, images, lambda mutant: (flips(mutant), divergence(logits, mutant)))
 
 

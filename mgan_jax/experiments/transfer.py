@@ -20,7 +20,7 @@ from mgan_jax.experiments.stages import stage
 from mgan_jax.experiments.training import Run
 from mgan_jax.metrics import named, share, transfer
 from mgan_jax.report.transfer import print_transfer, write_transfer
-from mgan_jax.success import tried
+from mgan_jax.success import fooled, tried
 from mgan_jax.types import Dataset, Split
 
 Made = dict[tuple[str, str], Attacked]
@@ -101,19 +101,19 @@ def matrix_rows(
     correct = {name: of[CLEAN] == test.labels for name, of in decisions.items()}
     cells, own = [], []
     for (attack, source), one in made.items():
+        wrong = {name: fooled(test.labels, correct[name], of[f"{attack} {source}"]) for name, of in decisions.items()}
         whole = tried(test.labels, correct[source], goals.get(attack))
         row = {"attack": attack, "source": source, **named("success_rate", one.success, whole, "num_clean_correct")}
         for group, names in everywhere.items():
             both = share(
-                np.all([decisions[name][f"{attack} {source}"] != test.labels for name in names], axis=0),
+                np.all([wrong[name] for name in names], axis=0),
                 one.success & np.all([correct[name] for name in names], axis=0),
             )
             row |= {f"{group}_rate": both["rate"], f"{group}_rate_ci95": both["ci95"], f"num_{group}": both["n"]}
         own.append(row)
-        for destination, of in decisions.items():
-            fooled = of[f"{attack} {source}"] != test.labels
-            cell = transfer(one.success, correct[source], correct[destination], fooled)
-            wide = share(fooled, correct[source] & correct[destination])
+        for destination in decisions:
+            cell = transfer(one.success, correct[source], correct[destination], wrong[destination])
+            wide = share(wrong[destination], correct[source] & correct[destination])
             cells.append({
                 "attack": attack, "source": source, "destination": destination, "num_images": len(test.labels),
                 "transfer_rate": cell["rate"], "transfer_rate_ci95": cell["ci95"], "num_transferable": cell["n"],

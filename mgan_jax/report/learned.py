@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgan_jax.engine import decide
 from mgan_jax.report.figures import INK, legend_above, panels
 from mgan_jax.report.pictures import WRONG, bare, read_as, show
 
@@ -116,7 +117,7 @@ def activations_figure(one: Pictured, place: int, class_names: tuple[str, ...]) 
     names = [key.removeprefix("clean ") for key in one.layers if key.startswith("clean ") and key != "clean output"]
     columns, row = len(names) + 2, one.layers["rows"][place]
     figure, axes = grid(2, columns, min(1.6, WIDTH / columns - GAP), 0.22)
-    own = int(one.answers["clean"][row].argmax())
+    own = int(decide(one.answers["clean"][row : row + 1])[0])
     for i, kind in enumerate(("clean", "adversarial")):
         answer = one.answers[kind][row]
         show(axes[i, 0], one.images[kind][row])
@@ -137,7 +138,7 @@ def activations_figure(one: Pictured, place: int, class_names: tuple[str, ...]) 
                 inside = answer[label] > 0.85
                 side, ink = ("right", "white") if inside else ("left", INK)
                 bars.text(answer[label] + (-0.03 if inside else 0.03), label, name, fontsize=6, va="center", ha=side, color=ink)
-        bars.set_title(read_as(answer, class_names), fontsize=8.5, pad=3, color=INK if answer.argmax() == own else WRONG)
+        bars.set_title(read_as(answer, class_names), fontsize=8.5, pad=3, color=INK if decide(answer[None])[0] == own else WRONG)
     return figure
 
 
@@ -150,7 +151,7 @@ def saliency_figure(one: Pictured, class_names: tuple[str, ...]) -> Any:
             first = half * (1 + len(METHODS))
             answer = one.answers[kind][row]
             show(axes[place, first], one.images[kind][row])
-            wrong = half and answer.argmax() != one.answers["clean"][row].argmax()
+            wrong = half and decide(answer[None])[0] != decide(one.answers["clean"][row : row + 1])[0]
             axes[place, first].set_title(read_as(answer, class_names), fontsize=8, pad=2, color=WRONG if wrong else INK)
             for j, (method, name) in enumerate(METHODS.items(), 1):
                 values, axis = one.maps[f"{kind} {method}"][place], axes[place, first + j]

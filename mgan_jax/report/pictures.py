@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mgan_jax.engine import NO_CLASS, decide
 from mgan_jax.report.figures import INK, colour
 from mgan_jax.report.material import Material
 
@@ -36,8 +37,14 @@ def bare(axis: Any) -> None:
 
 
 def read_as(probabilities: np.ndarray, class_names: tuple[str, ...]) -> str:
-    """The class and its probability."""
-    return f"{class_names[int(probabilities.argmax())]}  {100 * probabilities.max():.0f} %"
+    """The class and its probability; "no class" where they are not finite."""
+    label = int(decide(probabilities[None])[0])
+    return class_name(label, class_names) + ("" if label == NO_CLASS else f"  {100 * probabilities[label]:.0f} %")
+
+
+def class_name(label: int, class_names: tuple[str, ...]) -> str:
+    """The name of a class that was decided for, or "no class"."""
+    return "no class" if label == NO_CLASS else class_names[label]
 
 
 def chosen_images(material: Material, attacks: list[str], count: int) -> list[int]:
@@ -161,7 +168,7 @@ def prediction_gallery(material: Material, columns: int = 6, num_classes: int = 
     grid = figure.add_gridspec(
         len(names), len(widths), width_ratios=widths, left=0.005, right=0.995, bottom=0.005, top=0.98, wspace=0.08, hspace=0.3
     )
-    predicted = material.probabilities.argmax(-1)
+    predicted = np.asarray(decide(material.probabilities))
     for label, name in enumerate(names):
         own = material.labels == label
         heading = figure.add_subplot(grid[label, 0])
@@ -175,7 +182,7 @@ def prediction_gallery(material: Material, columns: int = 6, num_classes: int = 
             for place, i in enumerate(found):
                 axis = figure.add_subplot(grid[label, first + place])
                 show(axis, material.clean_images[i])
-                title = f"{material.class_names[predicted[i]]}/{name}"
+                title = f"{class_name(predicted[i], material.class_names)}/{name}"
                 axis.set_title(title, fontsize=8, pad=1.5, color=INK if right else WRONG)
             if not len(found):
                 axis = figure.add_subplot(grid[label, first : first + columns])

@@ -103,11 +103,14 @@ def test_cells_by_hand():
     decisions = {
         "a": {"clean": np.array([0, 1, 2, 3, 9]), "fgsm a": np.array([5, 5, 2, 5, 5])},
         "b": {"clean": np.array([0, 1, 2, 9, 4]), "fgsm a": np.array([7, 1, 7, 7, 7])},
+        "c": {"clean": np.array([0, 1, 2, 3, 4]), "fgsm a": np.array([5, -1, 2, -1, -1])},
     }
     cells, own = transfer.matrix_rows(test, one, decisions, {})
     assert (cells[0]["transfer_rate"], cells[0]["num_transferable"]) == (1.0, 3)
     assert (cells[1]["transfer_rate"], cells[1]["num_transferable"]) == (0.5, 2), "images 0 and 1; 0 fools b"
     assert (cells[1]["fooled_rate"], cells[1]["num_both_correct"]) == (2 / 3, 3), "image 2 fools b and not a"
+    assert (cells[2]["transfer_rate"], cells[2]["num_transferable"]) == (1 / 3, 3), "an answer that is no class fools nobody"
+    assert (cells[2]["fooled_rate"], cells[2]["num_both_correct"]) == (1 / 4, 4)
     assert (own[0]["success_rate"], own[0]["num_clean_correct"]) == (0.75, 4)
     assert (own[0]["every_network_rate"], own[0]["num_every_network"]) == (1.0, 3)
     assert (own[0]["every_destination_rate"], own[0]["num_every_destination"]) == (0.5, 2)

@@ -72,3 +72,14 @@ def test_colours_are_fixed_and_the_main_ones_differ():
     names = ("normal", "mgan", "advgan", "advgan_margin", "pgd", "pgd_mutants")
     assert len({figures.colour(name) for name in names}) == len(names)
     assert figures.colour("mgan GF") == figures.colour("mgan") and figures.colour("x") == figures.colour("x")
+
+
+def test_an_answer_that_is_not_finite_is_read_as_no_class(example):
+    names = ("a", "b")
+    assert pictures.read_as(np.array([0.25, 0.75]), names) == "b  75 %"
+    assert pictures.read_as(np.array([np.nan, 0.5]), names) == "no class"
+    _, material = example(num_images=9)
+    unread = material._replace(probabilities=np.full_like(material.probabilities, np.nan))
+    figure = pictures.prediction_gallery(unread)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles and all(title.startswith("no class/") for title in titles)
