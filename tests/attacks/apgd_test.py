@@ -183,6 +183,6 @@ def test_bad_arguments_are_refused_when_building(arguments, target):
 
 def test_dlr_says_how_many_classes_it_needs(images):
     for loss, classes in (("dlr", 2), ("targeted_dlr", 3)):
-        classifier = linear((8, 8, 1), classes)
+        classifier, labels = linear((8, 8, 1), classes), images[1] % classes
         with pytest.raises(ValueError, match=f"needs {classes + 1} classes"):
-            apgd(classifier.apply, loss=loss)(jax.random.key(0), classifier.init(jax.random.key(0)), *images)
+            apgd(classifier.apply, loss=loss)(jax.random.key(0), classifier.init(jax.random.key(0)), images[0], labels)

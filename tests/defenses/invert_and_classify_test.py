@@ -54,7 +54,7 @@ def test_attackers_get_the_identitys_derivative(problem):
 def test_its_draws_lie_in_its_state(problem):
     defense, variables, images, _ = problem
     assert variables["defense"]["starts"].shape == (2, 3)
-    states = [defense.fit(jax.random.key(k), None, images, None)["starts"] for k in (0, 0, 1)]
+    states = [defense.fit(jax.random.key(k), None, images, np.zeros(len(images), np.int32))["starts"] for k in (0, 0, 1)]
     np.testing.assert_array_equal(states[0], states[1])
     assert (states[0] != states[2]).all()
     np.testing.assert_array_equal(defense.apply(variables, images), defense.apply(variables, images))

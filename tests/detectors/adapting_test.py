@@ -44,8 +44,8 @@ def test_it_sees_lost_confidence_that_flips_no_label():
 
 def test_ranks_are_taken_within_the_predicted_class():
     given = Detector(lambda key, variables, images, labels: None, lambda variables, state, images: images[:, 0, 0, 0])
-    apply_fn = lambda variables, images: jax.nn.one_hot(images[:, 0, 0, 1].astype(int), 3)  # noqa: E731
-    image = lambda score, label: [[[score, label]]]  # noqa: E731
+    apply_fn = lambda variables, images: jax.nn.one_hot((2 * images[:, 0, 0, 1]).astype(int), 3)  # noqa: E731
+    image = lambda score, label: [[[score, label / 2]]]  # noqa: E731
     clean = np.array([image(s, 0) for s in (0.1, 0.2, 0.3, 0.4)] + [image(s, 1) for s in (0.7, 0.9)], np.float32)
     tested = np.array([image(0.25, 0), image(0.5, 0), image(0.5, 1), image(0.9, 1), image(0.5, 2)], np.float32)
     for two_sided, expected in ((False, [0.5, 1.0, 0.0, 0.75, 0.5]), (True, [0.0, 1.0, 1.0, 0.5, 0.0])):

@@ -70,13 +70,13 @@ def test_the_joint_score_is_the_largest_rank_whatever_the_units():
 
 def test_false_positives_are_those_allowed_and_each_detector_sees_its_own_anomaly():
     detector = combined({"first": pixel(0), "second": on_host(1)})
-    state = detector.fit(jax.random.key(0), {}, draws(600, 0), np.zeros(600, np.int32))
-    limit = threshold(detector.score({}, state, draws(1000, 1)), 0.05)
-    fresh = np.asarray(detector.score({}, state, draws(1000, 2)))
+    state = detector.fit(jax.random.key(0), {}, draws(600, 0) / 2, np.zeros(600, np.int32))
+    limit = threshold(detector.score({}, state, draws(1000, 1) / 2), 0.05)
+    fresh = np.asarray(detector.score({}, state, draws(1000, 2) / 2))
     assert (fresh > limit).mean() < 0.08
     for column in (0, 1):
-        strange = draws(50, 3)
-        strange[:, :, column] = 2.0
+        strange = draws(50, 3) / 2
+        strange[:, :, column] = 1.0
         assert (np.asarray(detector.score({}, state, strange)) > limit).all()
 
 

@@ -24,13 +24,13 @@ def weights():
 
 
 def test_the_score_is_the_largest_distance_of_softmaxes(weights, images):
-    images, _ = images
+    images, labels = images
     detector = feature_squeezing(linear)
     answer = lambda x: softmax(np.asarray(linear(weights, x)), -1)  # noqa: E731
     squeezed = np.round(images), ndimage.median_filter(np.asarray(images), (1, 2, 2, 1), mode="reflect")
     distances = [np.abs(answer(images) - answer(x)).sum(-1) for x in squeezed]
     assert (distances[0] > distances[1]).any() and (distances[1] > distances[0]).any()
-    state = detector.fit(jax.random.key(0), weights, images, None)
+    state = detector.fit(jax.random.key(0), weights, images, labels)
     np.testing.assert_allclose(detector.score(weights, state, images), np.maximum(*distances), rtol=1e-4, atol=1e-6)
 
 

@@ -60,7 +60,7 @@ MUTANTS = {
     "gaussian_fuzzing": ("5019f83126fb1531", "8317d7401a3aaaa5"),
     "weight_shuffling": ("aa435d42f5217ecb", "e0740bbfa2e6a0c7"),
     "neuron_effect_blocking": ("ff8368d3afc499e0", "ace0b98ee28a6126"),
-    "neuron_activation_inverse": ("326ef155f6d047ac", "e1163f082aadaf9c"),
+    "neuron_activation_inverse": ("326ef155f6d047ac", "56fb8d369d2fa4b7"),
     "neuron_switch": ("06b34b6d1fb1d250", "52c3f78c89a1ea13"),
     "layer_deactivation": ("9b169b94a1d1ae5f",),
     "layer_addition": ("5cee069d1414ea6f",),
