@@ -20,6 +20,12 @@ def _read(logits: Array, labels: Array) -> tuple[Array, Array]:
     return logits, as_classes(labels, logits.shape)
 
 
+def _compared(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """z_y and max over i != y of z_i, both [B]: the two logits between which the margin lies."""
+    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0], jnp.where(own, -jnp.inf, logits).max(-1)
+
+
 def margin(logits: Array, labels: Array) -> Array:
     """z_y - max over i != y of z_i, [B]: how far the decision is from leaving class y.
 
@@ -27,9 +33,8 @@ def margin(logits: Array, labels: Array) -> Array:
       logits: [B, num_classes], of any sign.
       labels: [B] int.
     """
-    logits, labels = _read(logits, labels)
-    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0] - jnp.where(own, -jnp.inf, logits).max(-1)
+    own, other = _compared(*_read(logits, labels))
+    return own - other
 
 
 def runner_up(logits: Array, labels: Array) -> Array:
@@ -46,14 +51,24 @@ def runners_up(logits: Array, labels: Array, count: int) -> Array:
     return order[:, : min(count, logits.shape[-1] - 1)]
 
 
-def rounding(logits: Array) -> Array:
-    """By how much two programs that compute the same logits [B, num_classes] may differ, a share of the largest, [B].
+def _share(first: Array, second: Array, dtype: jnp.dtype) -> Array:
+    """What rounding may take from the lead of one of two logits over the other, which were computed in a dtype; they broadcast."""
+    own, sums = (float(jnp.finfo(each).eps) for each in (dtype, jnp.promote_types(dtype, jnp.float32)))
+    return (4 * own + 80 * sums) * jnp.maximum(jnp.abs(first), jnp.abs(second))
+
+
+def rounding(logits: Array, labels: Array) -> Array:
+    """By how much the `margin` of class y may differ between two programs, a share of the larger of its two logits, [B].
 
     The share is 80 units in the last place of the sums, which are in float32 at least (1e-5 there), and 4 of the logits' own.
+    No other logit has a say in it: a class that the network rules out with -1e9 changes nothing.
+
+    Args:
+      logits: [B, num_classes].
+      labels: [B] int.
     """
-    logits = as_logits(logits)
-    own, sums = (jnp.finfo(dtype).eps for dtype in (logits.dtype, jnp.promote_types(logits.dtype, jnp.float32)))
-    return float(4 * own + 80 * sums) * jnp.abs(logits).max(-1)
+    logits, labels = _read(logits, labels)
+    return _share(*_compared(logits, labels), logits.dtype)
 
 
 def finite_rows(array: Array) -> Array:
@@ -75,7 +90,7 @@ def margin_to_fool(logits: Array, labels: Array, targets: Array | None = None) -
     """
     logits, labels = _read(logits, labels)
     value = margin(logits, labels) if targets is None else -margin(logits, targets)
-    undecided = (value < 0) & (value > -rounding(logits))
+    undecided = (value < 0) & (value > -rounding(logits, labels if targets is None else targets))
     decided = jnp.where(undecided, value - jax.lax.stop_gradient(value), value)
     return jnp.where(finite_rows(logits), decided, jnp.inf)
 

@@ -47,7 +47,7 @@ BY_IMAGE = {
     "margin": (losses.margin, (LOGITS, LABELS)),
     "runner_up": (losses.runner_up, (LOGITS, LABELS)),
     "runners_up": (partial(losses.runners_up, count=2), (LOGITS, LABELS)),
-    "rounding of losses": (losses.rounding, (LOGITS,)),
+    "rounding of losses": (losses.rounding, (LOGITS, LABELS)),
     "finite_rows": (losses.finite_rows, (LOGITS,)),
     "margin_to_fool": (losses.margin_to_fool, (LOGITS, LABELS, DECISIONS)),
     "disagreement": (losses.disagreement, (LOGITS, LABELS)),

@@ -27,6 +27,9 @@ def test_a_lead_within_rounding_does_not_fool_and_has_the_margins_gradient():
     np.testing.assert_array_equal(losses.margin_to_fool(logits, labels, 1 - labels), losses.margin_to_fool(logits, labels))
     slopes = jax.grad(lambda z: losses.margin_to_fool(z, labels[:4]).sum())(logits[:4])
     np.testing.assert_array_equal(slopes, [[1, -1]] * 4)
+    # A class that is ruled out has no say in what decides between two others.
+    masked = jnp.asarray([[9.0, 9.0 + 5e-4, -1e9], [9.0, 9.0 + 5e-5, -1e9]])
+    np.testing.assert_allclose(losses.margin_to_fool(masked, labels[:2]), [-5e-4, 0.0], rtol=1e-2)
     # Two units in the last place of bfloat16 decide nothing, however exact the sums before them were.
     for dtype, lead in ((jnp.bfloat16, 0.125), (jnp.float16, 0.015625)):
         assert losses.margin_to_fool(jnp.asarray([[8.0, 8.0 + lead]], dtype), labels[:1]) == 0

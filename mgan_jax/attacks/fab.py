@@ -174,7 +174,7 @@ def fab_within(
         margin_of = lambda x: margin_to_fool(apply(x), labels, targets)  # noqa: E731
         logits = apply(images)
         clean_margin = margin_to_fool(logits, labels, targets)
-        beyond = 2 * rounding(logits)
+        beyond = 2 * rounding(logits, labels if targets is None else targets)
         if targets is None:
             candidates = runners_up(logits, labels, num_target_classes or logits.shape[-1])
         else:
