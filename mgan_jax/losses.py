@@ -52,7 +52,7 @@ def runners_up(logits: Array, labels: Array, count: int) -> Array:
 
 
 def _share(first: Array, second: Array, dtype: jnp.dtype) -> Array:
-    """What rounding may take from the lead of one of two logits over the other, which were computed in a dtype; they broadcast."""
+    """What rounding may take from the lead of one of two logits over the other, computed in a dtype; they broadcast."""
     own, sums = (float(jnp.finfo(each).eps) for each in (dtype, jnp.promote_types(dtype, jnp.float32)))
     return (4 * own + 80 * sums) * jnp.maximum(jnp.abs(first), jnp.abs(second))
 
@@ -69,6 +69,25 @@ def rounding(logits: Array, labels: Array) -> Array:
     """
     logits, labels = _read(logits, labels)
     return _share(*_compared(logits, labels), logits.dtype)
+
+
+def settled(logits: Array, dtype: jnp.dtype) -> Array:
+    """Logits [B, num_classes] in another dtype, in which a lead within their own `rounding` stays one that decides nothing.
+
+    Where the dtype is finer than their own, a class that the highest leads by so little is put a hair below it: the decision is
+    the same, and `margin_to_fool` finds no lead. All other values, and gradients, are those of the logits.
+    """
+    logits = as_logits(logits)
+    own_type = logits.dtype
+    if not jnp.issubdtype(own_type, jnp.floating) or jnp.finfo(own_type).eps <= jnp.finfo(dtype).eps:
+        return logits.astype(dtype)
+    # Compiled, a value may be rounded to a coarse dtype in one place and not in another: all of these are of the cast ones.
+    cast = logits.astype(dtype)
+    value = jax.lax.stop_gradient(cast)
+    highest = value.max(-1, keepdims=True)
+    undecided = (value < highest) & (highest - value < _share(highest, value, own_type))
+    hair = float(jnp.finfo(dtype).eps) * jnp.abs(highest)
+    return jnp.where(undecided, highest - hair + (cast - value), cast)
 
 
 def finite_rows(array: Array) -> Array:

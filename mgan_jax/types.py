@@ -78,7 +78,7 @@ class AttackResult(NamedTuple):
       withstood: [B] bool: both are classified correctly (targeted: the returned one does not get the target), see
         `success.withstands`; an image that is misread within rounding is neither this nor a success.
       clean_correct: [B] bool: the target classifies the clean image correctly.
-      logits: [B, num_classes] of the returned images.
+      logits: [B, num_classes] of the returned images, in the images' dtype (`losses.settled`, where the network's is coarser).
       l0, l1, l2, linf: [B] distances from the clean images (`l0` counts changed pixels, channels together).
       used: [B] int32: gradients of the target that were taken for an image; of black-box attacks, queries of it.
       finite: [B] bool: what the attack ended with was finite, and so are the target's logits of the clean and the returned image.

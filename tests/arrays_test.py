@@ -48,6 +48,7 @@ BY_IMAGE = {
     "runner_up": (losses.runner_up, (LOGITS, LABELS)),
     "runners_up": (partial(losses.runners_up, count=2), (LOGITS, LABELS)),
     "rounding of losses": (losses.rounding, (LOGITS, LABELS)),
+    "settled": (partial(losses.settled, dtype=jnp.dtype("float16")), (LOGITS,)),
     "finite_rows": (losses.finite_rows, (LOGITS,)),
     "margin_to_fool": (losses.margin_to_fool, (LOGITS, LABELS, DECISIONS)),
     "disagreement": (losses.disagreement, (LOGITS, LABELS)),

@@ -36,6 +36,19 @@ def test_a_lead_within_rounding_does_not_fool_and_has_the_margins_gradient():
         assert losses.margin_to_fool(jnp.asarray([[8.0, 8.0 + 8 * lead]], dtype), labels[:1]) == -8 * lead
 
 
+def test_logits_in_a_finer_dtype_keep_their_decision_and_the_rounding_of_their_own():
+    logits = jnp.asarray([[100, 100.5, -1e4], [-100.5, -100, -200], [100, 104, 3], [7, 7, 1]], jnp.bfloat16)
+    cast = losses.settled(logits, jnp.dtype("float32"))
+    assert cast.dtype == jnp.float32
+    np.testing.assert_array_equal(cast.argmax(-1), [1, 1, 1, 0])
+    np.testing.assert_array_equal(losses.margin_to_fool(cast, jnp.zeros(4, jnp.int32)), [0, 0, -4, 0])
+    np.testing.assert_allclose(cast, logits.astype(jnp.float32), rtol=1e-2)
+    np.testing.assert_array_equal(cast[2:], logits[2:].astype(jnp.float32))
+    slopes = jax.grad(lambda z: losses.settled(z, jnp.dtype("float32")).sum())(logits)
+    np.testing.assert_array_equal(slopes, jnp.ones_like(logits))
+    np.testing.assert_array_equal(losses.settled(LOGITS, jnp.dtype("bfloat16")), LOGITS.astype(jnp.bfloat16))
+
+
 def test_runners_up_are_the_likeliest_besides_the_label():
     np.testing.assert_array_equal(losses.runners_up(LOGITS, LABELS, 9), [[1, 2], [1, 2]])
     np.testing.assert_array_equal(losses.runners_up(LOGITS, jnp.array([1, 2]), 1), [[0], [1]])

@@ -9,13 +9,21 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.result import choose
 from mgan_jax.inputs import as_batch, as_variables
-from mgan_jax.losses import finite_rows
+from mgan_jax.losses import finite_rows, settled
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
 
 
 def matched(apply_fn: ApplyFn) -> ApplyFn:
-    """The network, whose outputs are of the images' dtype: what an attack loops over and returns is of one dtype then."""
-    return lambda variables, images: apply_fn(variables, images).astype(images.dtype)
+    """The classifier, whose logits are of the images' dtype: what an attack loops over and returns is of one dtype then.
+
+    A lead within the rounding of its own, maybe coarser, dtype decides nothing there either (`losses.settled`).
+    """
+    return lambda variables, images: settled(apply_fn(variables, images), images.dtype)
+
+
+def cast(network: ApplyFn) -> ApplyFn:
+    """Any network, whose outputs are of the dtype of what it is given."""
+    return lambda variables, x: network(variables, x).astype(x.dtype)
 
 
 finite_gradient = jax.custom_vjp(lambda images: images)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mgan_jax.attacks.ball import check_ball, project, swept
-from mgan_jax.attacks.entry import checked, matched
+from mgan_jax.attacks.entry import cast, checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.inversion import Decode, Descent, check_descent, invert
 from mgan_jax.losses import margin, margin_to_fool
@@ -69,7 +69,7 @@ def latent_space(
       ValueError: epsilon out of range, another norm, numbers or rates that are not positive, a factor not above 1.
     """
     check_ball(epsilon, norm)
-    apply_fn, decode, classify = matched(apply_fn), matched(decode), matched(classify)
+    apply_fn, decode, classify = matched(apply_fn), cast(decode), matched(classify)
     descent = Descent(inversion_steps, inversion_rate, 0.9, "adam")
     check_descent(descent)
     if num_steps < 1 or not learning_rate > 0 or not initial_weight > 0 or not weight_factor > 1:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mgan_jax.engine import decide
-from mgan_jax.losses import finite_rows, margin_to_fool
+from mgan_jax.losses import finite_rows, margin_to_fool, settled
 from mgan_jax.success import fooled, withstands
 from mgan_jax.types import ApplyFn, Array, AttackResult, Variables
 
@@ -58,7 +58,7 @@ def attack_result(
       used: [B] gradients or queries an image, or one number for all.
     """
     chex.assert_equal_shape([images, adversarial])
-    answer = lambda x: apply_fn(variables, x).astype(images.dtype)  # noqa: E731
+    answer = lambda x: settled(apply_fn(variables, x), images.dtype)  # noqa: E731
     clean_logits = answer(images)
     clean_correct = decide(clean_logits) == labels
 

@@ -17,6 +17,7 @@ from mgan_jax.attacks.fab import fab
 from mgan_jax.attacks.few_pixel import few_pixel
 from mgan_jax.attacks.jsma import jsma
 from mgan_jax.attacks.lbfgs import lbfgs
+from mgan_jax.attacks.result import attack_result
 from mgan_jax.attacks.square import square
 
 pytestmark = pytest.mark.numerical
@@ -38,6 +39,11 @@ MAKE = {
     "jsma": jsma,
     "lbfgs": partial(lbfgs, num_searches=6),
     "square": partial(square, epsilon=0.2, num_queries=200),
+}
+COARSE = {
+    "deepfool": deepfool,
+    "fab": partial(fab, num_steps=20),
+    "square": partial(square, epsilon=0.3, num_queries=50),
 }
 COUNT = 100
 
@@ -94,3 +100,48 @@ def test_targeted_fab_reaches_what_deepfool_lbfgs_and_carlini_wagner_reach(netwo
     linf, l2 = run("fab"), run("fab, l2")
     assert linf.success[reached].all() and l2.success[reached].all()
     assert np.median(l2.l2[reached]) < np.median(deep.l2[reached])
+
+
+@pytest.mark.parametrize("of_network", ("bfloat16", "float16", "float32"))
+def test_a_lead_of_one_unit_in_the_last_place_of_the_networks_own_dtype_is_no_success(of_network):
+    """Whatever the images' dtype; and the decision on them is still the network's."""
+    own = jnp.finfo(of_network)
+    unit = float(own.eps) * 64  # at 100
+
+    for of_images in ("bfloat16", "float16", "float32"):
+        unsure = max(unit, float(jnp.finfo(of_images).eps) * 64)
+
+        def apply_fn(variables, images, unsure=unsure):
+            lead = jnp.asarray([-50.0, unsure, 20.0])[(images[:, 0, 0, 0] * 2).astype(jnp.int32)]
+            return jnp.stack([jnp.full_like(lead, 100), 100 + lead, jnp.full_like(lead, -1e4)], axis=-1).astype(of_network)
+
+        clean = jnp.zeros((2, 1, 1, 1), of_images)
+        adversarial = jnp.asarray([0.5, 1.0], of_images).reshape(2, 1, 1, 1)
+        labels = jnp.zeros(2, jnp.int32)
+        for targets in (None, labels + 1):
+            result = jax.jit(partial(attack_result, apply_fn))({}, clean, adversarial, labels, targets)
+            np.testing.assert_array_equal(result.clean_correct, [True, True])
+            np.testing.assert_array_equal(result.success, [False, True], err_msg=of_images)
+            np.testing.assert_array_equal(result.logits.argmax(-1), [1, 1])
+
+
+@pytest.mark.parametrize("of_network", ("bfloat16", "float16"))
+@pytest.mark.parametrize("name", COARSE)
+def test_success_on_a_coarser_network_leads_by_units_of_its_own(name, of_network):
+    kernel = jax.random.normal(jax.random.key(0), (16, 3), of_network)
+    images = jax.random.uniform(jax.random.key(1), (40, 4, 4, 1))
+
+    def apply_fn(kernel, images):
+        return images.reshape(len(images), -1).astype(of_network) @ kernel
+
+    labels = apply_fn(kernel, images).argmax(-1).astype(jnp.int32)
+    attack = COARSE[name](apply_fn)
+    for targets in (None, (labels + 1) % 3):
+        result = jax.jit(attack)(jax.random.key(2), kernel, images, labels, targets)
+        logits, every = np.asarray(apply_fn(kernel, result.adversarial), np.float64), np.arange(len(labels))
+        top, other = np.sort(logits, axis=-1)[:, :0:-1].T
+        leads = top - logits[every, labels] if targets is None else top - other
+        larger = np.maximum(abs(top), abs(logits[every, labels] if targets is None else other))
+        surely = leads > 3 * float(jnp.finfo(of_network).eps) * larger
+        assert result.success.sum() >= 10
+        assert surely[np.asarray(result.success)].all()
