@@ -39,7 +39,6 @@ from mgan_jax.attacks.substitute_model import substitute_model
 from mgan_jax.attacks.undetected import undetected
 from mgan_jax.attacks.universal_perturbation import universal_perturbation
 from mgan_jax.attacks.variance_reduced_gradient import variance_reduced_gradient
-from mgan_jax.losses import margin_to_fool
 from mgan_jax.models.autoencoder import autoencoder
 from mgan_jax.models.decoder import decoder
 from mgan_jax.models.discriminator import discriminator
@@ -243,8 +242,14 @@ def check():
             ("success", result.adversarial),
             ("success_rounded", np.round(np.asarray(result.adversarial) * 255) / np.float32(255)),
         ):
-            fooled = (margin_to_fool(classifier.apply(variables, shown), labels, targets) < 0) & clean
-            np.testing.assert_array_equal(getattr(result, field), fooled if targets is None else fooled & (targets != labels))
+            logits, every = np.asarray(classifier.apply(variables, shown)), np.arange(len(labels))
+            aims = np.asarray(labels if targets is None else targets)
+            others = logits.copy()
+            others[every, aims] = -np.inf
+            own, other, decisions = logits[every, aims], others.max(-1), logits.argmax(-1)
+            reached = decisions != aims if targets is None else (decisions == aims) & (aims != labels)
+            surely = np.abs(own - other) > 1e-5 * np.maximum(np.abs(own), np.abs(other))
+            np.testing.assert_array_equal(getattr(result, field), reached & surely & clean)
         np.testing.assert_array_equal(result.clean_correct, clean)
         read = classifier.apply(variables, result.adversarial).argmax(-1)
         away = read != labels if targets is None else (read == targets) & (targets != labels)
