@@ -168,12 +168,13 @@ def read_images(images: Any, name: str = "images", bounded: bool = True, values:
     return given
 
 
-def as_examples(data: Any, values: bool = True) -> tuple[Array | np.ndarray, ...]:
+def as_examples(data: Any, bounded: bool = True, values: bool = True) -> tuple[Array | np.ndarray, ...]:
     """What a network learns from: arrays [N, ...], a row an example, at least one.
 
     Args:
-      data: one or several. Of more than two axes they are images, floating point in [0, 1]; other integers are labels [N], from 0
-        on, other numbers anything finite.
+      data: one or several. Of more than two axes they are images of floating point; other integers are labels [N], from 0 on,
+        other numbers anything finite.
+      bounded: whether images shall lie in [0, 1].
       values: whether they are looked at, once for all, where they are known.
 
     Raises:
@@ -188,7 +189,7 @@ def as_examples(data: Any, values: bool = True) -> tuple[Array | np.ndarray, ...
             raise ValueError(f"data[{i}] are uint8, and a training divides nothing; give it floating point in [0, 1]")
         whole = jnp.issubdtype(array.dtype, jnp.integer)
         if array.ndim > 2:
-            read_images(array, f"data[{i}]", values=values)
+            read_images(array, f"data[{i}]", bounded, values)
         elif whole and array.ndim != 1:
             raise ValueError(f"data[{i}] are integers of the shape {array.shape}; choose one class an example, [N]")
         elif values and known(array) and array.size:

@@ -77,10 +77,11 @@ def train(
             save(progress)
             saved_at = time.monotonic()
 
+    bounded = data is None
     data = tuple(run.dataset.train) if data is None else data
     try:
         done = loop.run(
-            loop.make_chunk(train_step, data, run.mesh),
+            loop.make_chunk(train_step, data, run.mesh, bounded),
             progress,
             stream_key(run.seed, name, "steps"),
             run.seed,

@@ -27,13 +27,14 @@ class Progress(NamedTuple):
     history: dict[str, np.ndarray]
 
 
-def make_chunk(train_step: Callable, data: Sequence[Array], mesh: Mesh | None = None) -> Callable:
+def make_chunk(train_step: Callable, data: Sequence[Array], mesh: Mesh | None = None, bounded: bool = True) -> Callable:
     """Compiles `train_step` scanned over a chunk of steps, its state donated.
 
     Args:
       train_step: `(state, key, step, *batch) -> (state, metrics)`, metrics a dict of scalars.
       data: arrays [N, ...] that live on the device, or on every device of the mesh; looked at once, as `inputs.as_examples` does.
       mesh: devices that share each batch; B is a multiple of their number.
+      bounded: whether images among the data shall lie in [0, 1].
 
     Returns:
       `chunk(state, key, steps [T], indices [T, B]) -> (state, metrics {name: [T]})`.
@@ -41,7 +42,7 @@ def make_chunk(train_step: Callable, data: Sequence[Array], mesh: Mesh | None = 
     Raises:
       ValueError: as `inputs.as_examples`.
     """
-    data = devices.replicated(tuple(jnp.asarray(array) for array in as_examples(data)), mesh)
+    data = devices.replicated(tuple(jnp.asarray(array) for array in as_examples(data, bounded)), mesh)
     over_images = None if mesh is None else NamedSharding(mesh, PartitionSpec(devices.AXIS))
 
     def chunk(state, key, steps, indices, data):

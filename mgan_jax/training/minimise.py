@@ -58,7 +58,7 @@ def minimiser(
 
     Returns:
       A `Train`; it raises FloatingPointError where a loss is not finite, and ValueError where a batch is larger than the data or
-      as `inputs.as_examples`.
+      as `inputs.as_examples`, but that images may have any finite values: a loss may be of what is no picture.
     """
 
     def train(key: Array, name: str, params: Any, loss: Callable[..., Any], data: tuple) -> Any:
@@ -66,7 +66,7 @@ def minimiser(
         number = len(as_examples(data, values=False)[0])
         steps = loop.num_steps(epochs, number, batch_size, min(chunk_size, max(1, number // batch_size)))
         transform = optimizer(learning_rate, steps, weight_decay, warmup)
-        chunk = loop.make_chunk(make_train_step(loss, transform), data)
+        chunk = loop.make_chunk(make_train_step(loss, transform), data, bounded=False)
         progress = loop.Progress(init_state(params, transform), 0, {})
         size = min(chunk_size, max(1, number // batch_size))
         return loop.run(chunk, progress, key, seed, number, batch_size, steps, size).state.params
