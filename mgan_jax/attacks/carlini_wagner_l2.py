@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.entry import checked, matched
+from mgan_jax.attacks.entry import checked, matched, representable
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult, Variables
@@ -112,8 +112,9 @@ def carlini_wagner_l2(
         """c and its bounds for the next search step."""
         lower = jnp.where(s.found, s.lower, jnp.maximum(s.lower, s.constant))
         upper = jnp.where(s.found, jnp.minimum(s.upper, s.constant), s.upper)
-        grown = jnp.minimum(10 * s.constant, LARGEST_CONSTANT)
-        constant = jnp.where(upper < LARGEST_CONSTANT, (lower + upper) / 2, grown)
+        largest = representable(LARGEST_CONSTANT, s.constant.dtype)
+        grown = jnp.minimum(10 * s.constant, largest)
+        constant = jnp.where(upper < largest, (lower + upper) / 2, grown)
         if num_searches >= 10:
             constant = jnp.where(s.index == num_searches - 2, upper, constant)
         return constant, lower, upper
@@ -144,7 +145,8 @@ def carlini_wagner_l2(
             return Search(*choose(over, (*anew, start, fresh), s[:9]), *s[9:])
 
         zeros, infinite = jnp.zeros(labels.shape, jnp.int32), jnp.full(labels.shape, jnp.inf, images.dtype)
-        numbers = [jnp.full(labels.shape, c, images.dtype) for c in (initial_constant, 0.0, LARGEST_CONSTANT)]
+        bounds = representable(initial_constant, images.dtype), 0.0, representable(LARGEST_CONSTANT, images.dtype)
+        numbers = [jnp.full(labels.shape, c, images.dtype) for c in bounds]
         first = Search(zeros, zeros, *numbers, zeros > 0, infinite, start, fresh, images, infinite, infinite, zeros)
         last = jax.lax.while_loop(lambda s: (s.index < num_searches).any(), one, first)
         return attack_result(apply_fn, variables, images, last.best, labels, targets, last.used)

@@ -26,6 +26,11 @@ def cast(network: ApplyFn) -> ApplyFn:
     return lambda variables, x: network(variables, x).astype(x.dtype)
 
 
+def representable(number: float, dtype: jnp.dtype) -> float:
+    """A positive number, or a quarter of the largest that a dtype holds where that is less: of float16 16,376."""
+    return min(number, float(jnp.finfo(dtype).max) / 4)
+
+
 finite_gradient = jax.custom_vjp(lambda images: images)
 """The images [B, H, W, C] themselves; on the way back the gradient of one that is not finite becomes 0."""
 finite_gradient.defvjp(

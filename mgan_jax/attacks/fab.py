@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mgan_jax.attacks.ball import check_ball, direction, swept
 from mgan_jax.attacks.deepfool import nearest_boundary
-from mgan_jax.attacks.entry import checked, matched
+from mgan_jax.attacks.entry import checked, matched, representable
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool, rounding, runners_up
 from mgan_jax.types import ApplyFn, Array, Attack, AttackResult
@@ -54,7 +54,7 @@ def to_hyperplane(x: Array, w: Array, value: Array, norm: str) -> Array:
     scale = jnp.where(scale > 0, scale, 1.0)
     steep = steep / scale
     value = value.reshape(-1, 1, 1, 1) / scale
-    offset = jnp.minimum(jnp.abs(value), LARGEST_OFFSET)
+    offset = jnp.minimum(jnp.abs(value), representable(LARGEST_OFFSET, value.dtype))
     towards = -jnp.sign(value) * jnp.sign(w)
     room = jnp.where(steep > 0, jnp.where(towards > 0, 1 - x, x), 0.0)
     speed = jnp.ones_like(steep) if norm == "linf" else steep
