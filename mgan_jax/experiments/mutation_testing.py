@@ -140,6 +140,11 @@ def tested_by(run: Run, classifier: Classifier, variables: Variables) -> Iterato
             yield tested
 
 
+def tested_images(decisions: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """Which images [N] are tested: with labels those that are misread, else all, but none that is read as no class."""
+    return decisions != engine.NO_CLASS if labels is None else fooled(labels, np.ones(len(labels), bool), decisions)
+
+
 def run(config: Any, options: Options) -> dict:
     """Tests the images of `config.images` against the target's test images; options as in `experiments.options`.
 
@@ -168,9 +173,7 @@ def run(config: Any, options: Options) -> dict:
         clean = engine.predictions(classifier.apply, variables, test.images)
         correct = clean == test.labels
         decisions = engine.predictions(classifier.apply, variables, images)
-        whole_set = np.ones(len(images), bool)
-        # Without labels every image counts as one to test; one that is read as no class has no decision that could change.
-        chosen = decisions != engine.NO_CLASS if labels is None else fooled(labels, whole_set, decisions)
+        chosen, whole_set = tested_images(decisions, labels), np.ones(len(images), bool)
         misread = metrics.named("misclassification", chosen if labels is None else decisions != labels, whole_set, "num_images")
         if labels is None:
             misread |= {"misclassification": None, "misclassification_ci95": None}
