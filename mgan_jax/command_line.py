@@ -207,6 +207,9 @@ def parse(argv: list[str]) -> list[str]:
         if "--traceback" in argv:
             raise
         stop(explain(error, given, argv), 2)
+    empty = [name for name in ("workdir", "data_dir", "seeds", "devices") if FLAGS[name].value in ("", [])]
+    if empty:
+        stop(f"--{empty[0]} is empty; give it a value, or leave it out", 2)
     if bad:
         stop(f"{bad} is not a finite number", 2)
     if wrong:

@@ -17,8 +17,14 @@ LARGEST_OF_FEW_LEVELS = 127
 """8-bit images reach beyond it; a set of bytes that does not may count in other units, as 0 and 1 or 0 to 16."""
 
 
+def in_native_order(array: Any) -> Any:
+    """NumPy's arrays with bytes in the machine's own order, which JAX takes for granted; anything else as it is."""
+    foreign = isinstance(array, (np.ndarray, np.generic)) and not array.dtype.isnative
+    return array.astype(array.dtype.newbyteorder("=")) if foreign else array
+
+
 def as_array(value: Any, name: str) -> Array | np.ndarray:
-    """Lists, and what else NumPy reads, as an array; JAX's and NumPy's own as they are.
+    """Lists, and what else NumPy reads, as an array; JAX's and NumPy's own as they are, bytes in the machine's own order.
 
     Raises:
       ValueError: it is no array of numbers.
@@ -34,7 +40,7 @@ def as_array(value: Any, name: str) -> Array | np.ndarray:
             raise ValueError(f"{name} cannot be read as an array: {error}") from None
     if not (jnp.issubdtype(found.dtype, jnp.number) or found.dtype == bool):
         raise ValueError(f"{name} are of the type {found.dtype}; choose numbers")
-    return found
+    return in_native_order(found)
 
 
 def known(array: Array | np.ndarray) -> bool:
@@ -44,7 +50,8 @@ def known(array: Array | np.ndarray) -> bool:
 
 def as_variables(tree: Any) -> Any:
     """A tree whose NumPy leaves are JAX's, which can be indexed by tracers and have `.at`."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf, tree)
+    own = lambda leaf: jnp.asarray(in_native_order(leaf)) if isinstance(leaf, (np.ndarray, np.generic)) else leaf  # noqa: E731
+    return jax.tree.map(own, tree)
 
 
 def exact(x: Array) -> Array:

@@ -101,6 +101,7 @@ MISTAKES = [
     (["--config=none.py"], "there is no config file 'none.py'"),
     (["--config", "none.py"], "there is no config file 'none.py'"),
     (["--config="], "there is no config file ''"),
+    *((["--config=good.py", f"--{name}="], f"--{name} is empty") for name in ("workdir", "data_dir", "seeds", "devices")),
     (["--config=configs/mgna.py"], "did you mean configs/mgan.py?"),
     (["--config=raises.py"], "raises.py: KeyError: 'nothing'"),
     (["--config=typo.py"], "typo.py: SyntaxError"),

@@ -17,11 +17,15 @@ def white_of(arrays: Sequence[np.ndarray], source: str, white: int | None = None
       white: what somebody says it is; None: 255 for uint8, if any value exceeds 127.
 
     Raises:
-      ValueError: uint8 of so few levels, or other integers, and nobody says what white is; a white below 1.
+      ValueError: uint8 of so few levels, or other integers, and nobody says what white is; a white below 1; integers of several
+        types, or beside floats.
     """
     remedy = "divide them by it, or say it as the white of an IDX or TFDS set (--config.dataset.white=16)"
     if white is not None and not white >= 1:
         raise ValueError(f"{source}: white is {white}; choose the value that white has in these images, at least 1")
+    kinds = sorted({array.dtype.newbyteorder("=").name for array in arrays})
+    if len(kinds) > 1 and not all(np.issubdtype(array.dtype, np.floating) for array in arrays):
+        raise ValueError(f"{source}: images are of the types {', '.join(kinds)}; choose one, so that white is the same in all")
     if white is None and arrays and arrays[0].dtype == np.uint8:
         inputs.check_levels(max(int(array.max(initial=0)) for array in arrays), f"{source}: images", remedy)
         return 255

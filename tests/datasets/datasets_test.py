@@ -85,6 +85,15 @@ def test_unequal_numbers_are_refused(folder):
         idx(folder, num_validation=10)
 
 
+def test_images_of_two_types_are_refused(folder):
+    """Or white would be 255 for floats too."""
+    floats = np.random.default_rng(1).random((12, 6, 5)).astype(">f4")
+    (folder / "t10k-images-idx3-ubyte.gz").unlink()
+    (folder / "t10k-images-idx3-ubyte").write_bytes(bytes([0, 0, 13, 3]) + struct.pack(">3I", 12, 6, 5) + floats.tobytes())
+    with pytest.raises(ValueError, match="of the types float32, uint8; choose one"):
+        idx(str(folder), num_validation=5)
+
+
 @pytest.mark.parametrize("num_validation", [0, 30])
 def test_validation_must_leave_something_to_train_on(folder, num_validation):
     with pytest.raises(ValueError, match=str(num_validation)):
