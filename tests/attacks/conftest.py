@@ -242,11 +242,9 @@ def check():
             ("success", result.adversarial),
             ("success_rounded", np.round(np.asarray(result.adversarial) * 255) / np.float32(255)),
         ):
-            logits, every = np.asarray(classifier.apply(variables, shown)), np.arange(len(labels))
-            aims = np.asarray(labels if targets is None else targets)
-            others = logits.copy()
-            others[every, aims] = -np.inf
-            own, other, decisions = logits[every, aims], others.max(-1), logits.argmax(-1)
+            logits, aims = np.asarray(classifier.apply(variables, shown)), np.asarray(labels if targets is None else targets)
+            aimed = np.eye(logits.shape[-1], dtype=bool)[aims]
+            own, other, decisions = logits[aimed], np.where(aimed, -np.inf, logits).max(-1), logits.argmax(-1)
             reached = decisions != aims if targets is None else (decisions == aims) & (aims != labels)
             surely = np.abs(own - other) > 1e-5 * np.maximum(np.abs(own), np.abs(other))
             np.testing.assert_array_equal(getattr(result, field), reached & surely & clean)
