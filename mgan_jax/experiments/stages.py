@@ -1,4 +1,9 @@
-"""Stages of an experiment: what each was made from is derived from what it is given, so that nothing stale is ever read."""
+"""Stages of an experiment: what each was made from is derived from what it is given, so that nothing stale is ever read.
+
+One thing that a population of mutants is drawn by is no input of it: the mutants used before, which it leaves out. They differ
+with the rows that a start chooses, of which a folder keeps those of every start. So what is kept is checked to have none of
+them: then it is what would be drawn anew, wherever the ones to leave out have only become more, and an overlap is refused.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -121,6 +121,46 @@ def test_what_was_trained_on_or_validated_with_is_not_used_in_evaluation(few, tm
         populations.draw(run, classifier, variables, "NAI", protocol, taken._replace(trained=frozenset(kept.found.digests[:1])))
 
 
+def by_test(run, classifier, variables, used):
+    return populations.draw(run, classifier, variables, "NAI", Protocol("unfiltered", 0.1, 0.0), used)[0].found.digests
+
+
+def by_stream(run, classifier, variables, used):
+    how = {"rate": 0.1, "min_accuracy_ratio": 0.0}
+    mutate = populations.build_mutation(run.config, "NAI", 0.1)
+    return populations.sampled(run, "one", classifier, variables, mutate, how, 3, used)[0].digests
+
+
+DETECTOR = {"operator": "NAI", "rate": 0.1, "arguments": {"num_mutants": 3, "min_accuracy_ratio": 0.0}}
+
+
+def by_detector(run, classifier, variables, used):
+    fitted, _ = detecting.detectors(run, ["label_change_rate"], classifier, variables, used)
+    return population.digests(fitted["label_change_rate"].state)
+
+
+def by_attacker(run, classifier, variables, used):
+    fitted, _ = detecting.detectors(run, ["label_change_rate"], classifier, variables, NOTHING_USED)
+    return population.digests(evading.stand_ins(run, fitted, classifier, variables, used)["label_change_rate"].state)
+
+
+@pytest.mark.parametrize("drawn", [by_test, by_stream, by_detector, by_attacker])
+def test_more_to_leave_out_is_the_same_population_or_refused(drawn, few, tmp_path):
+    """A start with more rows has used more mutants before: what is kept is what it would draw, or it is told."""
+    classifier, variables, images = few
+    config = ConfigDict({**CONFIG.to_dict(), "joint": (), "detectors": {"label_change_rate": DETECTOR},
+                         "adaptive": {"detectors": ("label_change_rate",), "num_mutants": 3}})  # fmt: skip
+    config.testing.update({"num_fit_images": 16, "batch_size": 16})
+    kept, anew = (run_of(images, tmp_path / name, config) for name in ("kept", "anew"))
+    found = drawn(kept, classifier, variables, NOTHING_USED)
+    more = Streams(tested=frozenset({"0" * 64}))
+    assert found == drawn(kept, classifier, variables, more) == drawn(anew, classifier, variables, more) and len(set(found)) > 2
+    taken = Streams(trained=frozenset(found[-1:]))
+    assert found[-1] not in drawn(run_of(images, tmp_path / "apart", config), classifier, variables, taken)
+    with pytest.raises(workdir.WorkdirMismatch, match=r"1 of the mutants in .* are mutants of another"):
+        drawn(kept, classifier, variables, taken)
+
+
 @pytest.fixture(scope="module")
 def streams(few, tmp_path_factory):
     """{stream: digests} of every population that two experiments draw of one network, of whose 32 neurons NAI changes one."""
