@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from mgan_jax import workdir
 from mgan_jax.checkpoint import digest
@@ -25,7 +25,7 @@ SHOWN = {
 """Of the sections in these: what says where a method is shown and on how many images, not what it is; no stage can read it."""
 ALWAYS = ("dataset", "target")
 HOW = ("testing.method", "testing.batch_size")
-"""How the work is done, which changes no result: every stage may read it, and none was made from it."""
+"""How the work is done, which changes results by rounding at most: every stage may read it, and none was made from it."""
 
 
 class Run(NamedTuple):
@@ -53,7 +53,7 @@ class Run(NamedTuple):
 
     @property
     def how(self) -> dict[str, Any]:
-        """How mutants vote: arguments of `engine.outputs` that change no vote."""
+        """How mutants vote: arguments of `engine.outputs`, by which probabilities agree up to rounding."""
         return {"method": self.config.testing.method, "mesh": self.mesh}
 
 
@@ -66,7 +66,7 @@ def without_shown(kind: str, section: Any) -> Any:
 
 
 def part(config: Any, names: Sequence[str]) -> ConfigDict:
-    """A configuration of these sections of another, "attacks.fgsm" or "epsilon"; reading any other raises."""
+    """A configuration of these sections of another, "attacks.fgsm" or "epsilon", and of nothing else."""
     found = ConfigDict(sort_keys=False)
     within = lambda name: any(name.startswith(f"{other}.") for other in names)  # noqa: E731
     for name in (name for name in dict.fromkeys(names) if not within(name)):
@@ -81,10 +81,23 @@ def part(config: Any, names: Sequence[str]) -> ConfigDict:
     return found
 
 
+def with_hidden(found: ConfigDict, whole: Any) -> ConfigDict:
+    """A part of a configuration, in it the names of all that it lacks of the whole, without what they stand for."""
+    for name in whole:
+        if name not in found:
+            found[name] = config_dict.required_placeholder(object)
+        elif isinstance(found[name], ConfigDict) and found[name] is not whole[name]:
+            found[name] = with_hidden(found[name], whole[name])
+    return found
+
+
 def narrowed(run: Run, sections: Sequence[str]) -> Run:
-    """The run with no more of its configuration than the data, the target and these sections, by which a stage is made."""
+    """The run with no more of its configuration than the data, the target and these sections, by which a stage is made.
+
+    What else there is keeps its name, and reading it raises RequiredValueError, also by `get`.
+    """
     how = [name for name in HOW if "testing" in run.config and name.removeprefix("testing.") in run.config.testing]
-    return run._replace(config=part(run.config, (*ALWAYS, *run.sections, *sections, *how)))
+    return run._replace(config=with_hidden(part(run.config, (*ALWAYS, *run.sections, *sections, *how)), run.config))
 
 
 def described(value: Any) -> Any:

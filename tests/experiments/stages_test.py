@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from mgan_jax import checkpoint, experiments, workdir
 from mgan_jax.build import experiment
@@ -128,7 +129,8 @@ def test_a_stage_is_refused_whatever_of_its_inputs_changes(done):
             for other in others(value):
                 refused(claim, run, sections, {**inputs, which: other}, rf"config\.inputs\.{which}")
         for section in dict.fromkeys((*stages.ALWAYS, *run.sections, *sections)):
-            other = run._replace(config=with_another(run.config, section))
+            declared = (*stages.ALWAYS, *run.sections, *sections)
+            other = run._replace(config=with_another(stages.part(run.config, declared), section))
             refused(claim, other, sections, inputs, rf"config\.{section}")
     assert seen == files, "every stage there is says what it was made from"
 
@@ -199,19 +201,20 @@ def test_killed_in_any_kind_of_stage_it_continues_to_the_same_rows(done, tmp_pat
 
 def test_a_stage_reads_nothing_of_the_configuration_but_its_sections():
     config = ConfigDict({"dataset": {"name": "digits"}, "target": {"name": "mlp"}, "testing": {"method": "auto", "num_images": 3},
-                         "attacks": {"pgd": {"arguments": {}, "unaware": False}, "fgsm": {}}})  # fmt: skip
+                         "epsilon": 0.3, "attacks": {"pgd": {"arguments": {}, "unaware": False}, "fgsm": {}}})  # fmt: skip
     run = stages.Run(config, None, 0, None, None)
     seen = stages.narrowed(run, ("attacks.pgd",)).config
-    assert seen.to_dict() == {"dataset": {"name": "digits"}, "target": {"name": "mlp"}, "testing": {"method": "auto"},
-                              "attacks": {"pgd": {"arguments": {}}}}  # fmt: skip
-    for read in (
-        lambda: seen.testing.num_images,
-        lambda: seen.attacks.fgsm,
-        lambda: seen.attacks.pgd.unaware,
-        lambda: seen.epsilon,
-    ):
-        with pytest.raises(AttributeError):
-            read()
+    assert stages.part(seen, declared).to_dict() == {"dataset": {"name": "digits"}, "target": {"name": "mlp"},
+                                                     "testing": {"method": "auto"},
+                                                     "attacks": {"pgd": {"arguments": {}}}}  # fmt: skip
+    hidden = ((seen.testing, "num_images"), (seen.attacks, "fgsm"), (seen.attacks.pgd, "unaware"), (seen, "epsilon"))
+    for section, name in hidden:
+        for read in (getattr, ConfigDict.__getitem__, ConfigDict.get, lambda section, name: section.get(name, {})):
+            with pytest.raises(RequiredValueError):
+                read(section, name)
+        assert name in section and name in list(section), "what there is in the configuration is not taken to be absent"
+    assert "bim" not in seen.attacks and seen.attacks.get("bim", {}) == {}, "what nobody named is absent"
+    assert stages.part(stages.narrowed(run, ("attacks.pgd",)).config, ("attacks.pgd",)) == stages.part(config, ("attacks.pgd",))
     assert "unaware" in config.attacks.pgd, "the configuration itself is as it was"
 
 
@@ -236,6 +239,7 @@ def test_a_margin_of_other_validation_images_is_refused(tmp_path):
     config = SMALL["small"]("mgan", tmp_path)
     config.skip, config.threats.attacks = ("pgd", "pgd_mutants"), ()
     finished(config, tmp_path / "run")
+    declared = ("dataset", "target", "testing.method", "attacks.pgd")
     assert json.loads((tmp_path / "run" / "made_from" / "advgan_margin.json").read_text())["inputs"]["changes"]["mean_margin"] > 0
     config.testing.num_validation_images = 90
     with pytest.raises(WorkdirMismatch, match=r"mean_margin\.npz was made from something else \(config\.inputs\.images"):
