@@ -181,7 +181,7 @@ def test_killed_in_any_kind_of_stage_it_continues_to_the_same_rows(done, tmp_pat
         kind = next((folder for folder in ("stages", "checkpoints") if folder in to.parts and path in to.parents), None)
         if kind is not None and to.name != "clock.npz":
             name = to.stem if kind == "stages" else to.parent.name
-            kind = (kind, name if name.startswith("attack_") else name.split("_")[0], checkpoint.latest_step(to.parent) is None)
+            kind = (kind, kind_of(name), checkpoint.latest_step(to.parent) is None)
             if kind not in killed:
                 killed.add(kind)
                 if Path(source).is_file():
@@ -191,12 +191,26 @@ def test_killed_in_any_kind_of_stage_it_continues_to_the_same_rows(done, tmp_pat
 
     monkeypatch.setattr(os, "replace", killing)
     for _ in range(100):
+def kind_of(name):
+    """Stages of one kind are made alike: attacks each in a way of its own, and populations, others by their first word."""
+    return name if name.startswith(("attack_", "mutants_")) else name.partition("_")[0]
+
+
+def kinds_of(place):
+    """(folder, kind) of every stage that says what it was made from and has something that is kept."""
+    found = set()
+    for file in place.rglob("made_from/*.json"):
+        kept = {"stages": f"stages/{file.stem}.npz", "checkpoints": f"checkpoints/{file.stem}"}
+        found |= {(folder, kind_of(file.stem)) for folder, output in kept.items() if (file.parents[1] / output).exists()}
+    return found
+
+
         try:
             assert finished(config, path) == results
             break
         except KilledError:
             continue
-    assert len(killed) >= 1 and finished(config, path) == results
+    assert {kind[:2] for kind in killed} == kinds_of(path) != set() and finished(config, path) == results
 
 
 def test_a_stage_reads_nothing_of_the_configuration_but_its_sections():
