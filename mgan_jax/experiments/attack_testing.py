@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from mgan_jax import mutation, population
 from mgan_jax.experiments import testing
 from mgan_jax.experiments.aims import aims, section
@@ -62,12 +64,12 @@ def tested_rows(
                 def make(
                     run: Run,
                     variables: Variables,
-                    one: Attacked = one,
+                    made: np.ndarray,
                     tested: Tested = tested,
                     votes: Callable = clean_votes,
                     **_,
                 ) -> tuple[dict, dict]:
-                    return {}, {"row": tested_row(run, classifier, variables, test, clean, one, tested, votes())}
+                    return {}, {"row": tested_row(run, classifier, variables, test, clean, made, tested, votes())}
 
                 inputs = {**inputs_of(tested, variables), **test._asdict(), "made": one.images}
                 stored = stage(run, f"testing_{operator}_{protocol.name}_{name}", make, inputs, ("mutation",))
@@ -82,12 +84,12 @@ def tested_row(
     variables: Variables,
     test: Split,
     clean: testing.Subject,
-    made: Attacked,
+    made: np.ndarray,
     tested: Tested,
     clean_votes: Any,
 ) -> dict[str, Any]:
     """What one population sees of one attack's images."""
-    subject = testing.subject(classifier.apply, variables, made.images)
+    subject = testing.subject(classifier.apply, variables, made)
     votes = population.votes(classifier, tested.found, subject.images, **run.how)
     arguments = run.config.mutation.get(mutation.OPERATORS[tested.operator], {})
     return {

@@ -38,14 +38,20 @@ def epsilon_rows(
     found, used = populations.sampled(run, "epsilon", classifier, variables, mutate, how, number, used)
     some = Split(*(array[:NUM_IMAGES] for array in test))
 
-    def make(run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, **_) -> list[dict]:
+    attacks = {key: attack for key, (attack, _) in generators.items()}
+    label = lambda key: " ".join(map(str, key))  # noqa: E731
+
+    def make(
+        run: Run, variables: Variables, images: np.ndarray, labels: np.ndarray, generators: dict[str, Any], **_
+    ) -> list[dict]:
         decide = lambda x: engine.predictions(classifier.apply, variables, x)  # noqa: E731
         flips = lambda x, decisions: population.votes(classifier, found, x, **run.how) != decisions  # noqa: E731
         interval = lambda matrix: metrics.two_way_bootstrap([matrix], lambda r: r[0].mean(), RESAMPLES, 0.99, run.seed)  # noqa: E731
         clean = decide(images)
         normal, correct, whole = flips(images, clean), clean == labels, np.ones(len(labels), bool)
         rows = []
-        for (name, trained_on), (attack, state) in generators.items():
+        for (name, trained_on), attack in attacks.items():
+            state = {"generator": generators[label((name, trained_on))]}
             targets = aims(run, section(run.config, name), name, labels)
             for share in run.config.testing.epsilon_shares:
                 adversarial = perturbed(attack, state, images, share)
@@ -68,7 +74,7 @@ def epsilon_rows(
                 })  # fmt: skip
         return rows
 
-    states = {" ".join(map(str, key)): state["generator"] for key, (_, state) in generators.items()}
+    states = {label(key): state["generator"] for key, (_, state) in generators.items()}
     inputs = {"variables": variables, **some._asdict(), "generators": states, "mutants": found.key_data}
     sections = ["epsilon", "mutation", "testing.epsilon_shares"]
     for name, _ in generators:

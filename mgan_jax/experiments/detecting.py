@@ -270,7 +270,8 @@ def scores(
 
 def says(one: Fitted) -> Callable[..., tuple[dict, dict]]:
     """What makes a stage of what a detector says of images; its programs are compiled once, with its state and the target's."""
-    return lambda run, images, **_: ({"scores": one.score(images), **({"used": one.used(images)} if one.used else {})}, {})
+    score, used = one.score, one.used
+    return lambda run, images, **_: ({"scores": score(images), **({"used": used(images)} if used else {})}, {})
 
 
 def joint(run: Run, members: dict[str, Fitted]) -> Fitted:

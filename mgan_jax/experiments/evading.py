@@ -118,12 +118,14 @@ def adaptive_attack(
       test: the images.
     """
 
+    score = one.detector.score
+
     def make(
         run: Run, variables: Variables, state: Any, threshold: float, images: np.ndarray, labels: np.ndarray
     ) -> tuple[dict, dict]:
         attack = selective_gradient_descent(
             lambda v, x: classifier.apply(v["target"], x),
-            lambda v, x: one.detector.score(v["target"], v["detector"], x),
+            lambda v, x: score(v["target"], v["detector"], x),
             threshold=threshold,
             **run.config.adaptive.arguments,
         )

@@ -163,11 +163,10 @@ def threat_rows(
     mutate = mixture([build_mutation(run.config, operator, protocol.rate) for operator in WEIGHT_OPERATORS])
     number = run.config.testing.num_mutants
     found, used = populations.sampled(run, "adapting", classifier, variables, mutate, protocol.to_dict(), number, used)
-    make = lambda run, **_: adapting_detectors(run, classifier, variables, test, made, found, validation.images)  # noqa: E731
-    validation = validation_images(run)
+    adapt = lambda run, validation, **_: adapting_detectors(run, classifier, variables, test, made, found, validation)  # noqa: E731
     inputs = {"variables": variables, **test._asdict(), "made": {" ".join(map(str, key)): made[key] for key in made},
-              "validation": validation.images, "mutants": found.key_data, "tried": found.tried}  # fmt: skip
-    adapting = stage_rows(run, "adapting", make, inputs, ("mutation", "protocols.qualified"))
+              "validation": validation_images(run).images, "mutants": found.key_data, "tried": found.tried}  # fmt: skip
+    adapting = stage_rows(run, "adapting", adapt, inputs, ("mutation", "protocols.qualified"))
     rates, used = changed_rates(run, classifier, variables, test, made, used)
     targets, used = changed_targets(run, test, made, used)
     return rates + targets + adapting, used

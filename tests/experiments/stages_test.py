@@ -135,39 +135,76 @@ def test_a_stage_is_refused_whatever_of_its_inputs_changes(done):
     assert seen == files, "every stage there is says what it was made from"
 
 
-def arrays_of(value, found, depth=0):
-    """Arrays of more than one axis that a function of the experiments holds beside its arguments, into `found`."""
-    if isinstance(value, (np.ndarray, jax.Array)):
-        if value.ndim > 1:
-            found.append(value)
+DERIVED = {
+    "key": "drawn of the seed and the stage's own name",
+    "used": "the mutants left out, whose overlap is refused, see `stages`",
+    "clean": "what the target says of the clean images",
+    "subjects": "what the target says of the images made of them",
+    "decisions": "what the target says of the images brought",
+    "chosen": "which of these count, by their labels and what the target says",
+    "correct": "which clean images the target classifies correctly",
+    "subject": "what a picture shows of it are inputs, which take the place of its own",
+    "aims": "the numbers of the classes",
+}
+"""What of one axis at most a stage may hold beside its inputs, by the name under which it holds it, and why."""
+
+
+def held(value, name, found, depth=0):
+    """(name, value) of arrays and sets that a function of the experiments holds beside its arguments, into `found`."""
+    of = partial(held, found=found, depth=depth + 1)
+    if isinstance(value, (np.ndarray, jax.Array, frozenset, set)):
+        found.append((name, value))
     elif isinstance(value, stages.Run) or depth > 12:
         return
     elif isinstance(value, Mapping):
-        for of in value.values():
-            arrays_of(of, found, depth + 1)
+        for one in value.values():
+            of(one, name)
     elif isinstance(value, (tuple, list)):
-        for of in value:
-            arrays_of(of, found, depth + 1)
+        for one in value:
+            of(one, name)
     elif isinstance(value, partial):
-        arrays_of((value.func, value.args, value.keywords), found, depth + 1)
+        of((value.func, value.args, value.keywords), name)
     elif isinstance(value, FunctionType) and value.__module__.startswith("mgan_jax.experiments"):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        arrays_of((cells, value.__defaults__ or (), value.__kwdefaults__ or {}), found, depth + 1)
+        for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            of(cell.cell_contents, variable)
+        defaults, code = value.__defaults__ or (), value.__code__
+        names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+        for variable, one in (*zip(names, defaults, strict=True), *(value.__kwdefaults__ or {}).items()):
+            of(one, variable)
+    elif hasattr(value, "__wrapped__"):
+        # Of functools.cache, and of jit.
+        of(value.__wrapped__, name)
 
 
 def test_no_array_reaches_a_stage_but_as_an_input(done):
-    for (_, name, _), (_, _, inputs), make in done[3]:
-        found, given = (
-            [],
-            {checkpoint.digest(leaf) for leaf in jax.tree.leaves(inputs) if isinstance(leaf, (np.ndarray, jax.Array))},
-        )
-        arrays_of(make, found)
-        strange = [array.shape for array in found if checkpoint.digest(array) not in given]
-        assert not strange, f"{name} holds arrays of {strange}"
+    strange = {}
+    for (_, stage, _), (_, _, inputs), make in done[3]:
+        leaves = [leaf for leaf in jax.tree.leaves(inputs) if isinstance(leaf, (np.ndarray, jax.Array))]
+        given, found = {checkpoint.digest(leaf) for leaf in leaves}, []
+        held(make, "make", found)
+        for name, value in found:
+            whole = isinstance(value, (frozenset, set))
+            if (name not in DERIVED or np.ndim(value) > 1) and (whole or checkpoint.digest(value) not in given):
+                strange.setdefault(name, []).append((stage, np.shape(value)))
+    assert not strange, "held beside the inputs"
 
 
 class KilledError(BaseException):
     """The process is gone; what it wrote is there."""
+
+
+def kind_of(name):
+    """Stages of one kind are made alike: attacks each in a way of its own, and populations, others by their first word."""
+    return name if name.startswith(("attack_", "mutants_")) else name.partition("_")[0]
+
+
+def kinds_of(place):
+    """(folder, kind) of every stage that says what it was made from and has something that is kept."""
+    found = set()
+    for file in place.rglob("made_from/*.json"):
+        kept = {"stages": f"stages/{file.stem}.npz", "checkpoints": f"checkpoints/{file.stem}"}
+        found |= {(folder, kind_of(file.stem)) for folder, output in kept.items() if (file.parents[1] / output).exists()}
+    return found
 
 
 def test_killed_in_any_kind_of_stage_it_continues_to_the_same_rows(done, tmp_path, monkeypatch):
@@ -191,20 +228,6 @@ def test_killed_in_any_kind_of_stage_it_continues_to_the_same_rows(done, tmp_pat
 
     monkeypatch.setattr(os, "replace", killing)
     for _ in range(100):
-def kind_of(name):
-    """Stages of one kind are made alike: attacks each in a way of its own, and populations, others by their first word."""
-    return name if name.startswith(("attack_", "mutants_")) else name.partition("_")[0]
-
-
-def kinds_of(place):
-    """(folder, kind) of every stage that says what it was made from and has something that is kept."""
-    found = set()
-    for file in place.rglob("made_from/*.json"):
-        kept = {"stages": f"stages/{file.stem}.npz", "checkpoints": f"checkpoints/{file.stem}"}
-        found |= {(folder, kind_of(file.stem)) for folder, output in kept.items() if (file.parents[1] / output).exists()}
-    return found
-
-
         try:
             assert finished(config, path) == results
             break
@@ -217,6 +240,7 @@ def test_a_stage_reads_nothing_of_the_configuration_but_its_sections():
     config = ConfigDict({"dataset": {"name": "digits"}, "target": {"name": "mlp"}, "testing": {"method": "auto", "num_images": 3},
                          "epsilon": 0.3, "attacks": {"pgd": {"arguments": {}, "unaware": False}, "fgsm": {}}})  # fmt: skip
     run = stages.Run(config, None, 0, None, None)
+    declared = ("dataset", "target", "testing.method", "attacks.pgd")
     seen = stages.narrowed(run, ("attacks.pgd",)).config
     assert stages.part(seen, declared).to_dict() == {"dataset": {"name": "digits"}, "target": {"name": "mlp"},
                                                      "testing": {"method": "auto"},
@@ -253,7 +277,6 @@ def test_a_margin_of_other_validation_images_is_refused(tmp_path):
     config = SMALL["small"]("mgan", tmp_path)
     config.skip, config.threats.attacks = ("pgd", "pgd_mutants"), ()
     finished(config, tmp_path / "run")
-    declared = ("dataset", "target", "testing.method", "attacks.pgd")
     assert json.loads((tmp_path / "run" / "made_from" / "advgan_margin.json").read_text())["inputs"]["changes"]["mean_margin"] > 0
     config.testing.num_validation_images = 90
     with pytest.raises(WorkdirMismatch, match=r"mean_margin\.npz was made from something else \(config\.inputs\.images"):
