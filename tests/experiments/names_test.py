@@ -1,6 +1,7 @@
 """What one section of a configuration names of another may be skipped, missing or renamed: it runs, or one line says why not."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,31 @@ def said(config, monkeypatch, tmp_path):
         except ValueError as error:
             assert "\n" not in str(error)
             return str(error)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The main job's configuration on tiny networks, and the folder of its run."""
+    place = tmp_path_factory.mktemp("whole")
+    config = runpy.run_path(Path(__file__).with_name("small.py"))["small"]("mgan", place)
+    experiment("mgan")(config, Options(place / "run"))
+    return config, place / "run"
+
+
+@pytest.mark.parametrize("entry", list(smoke("mgan").attacks))
+def test_the_main_job_runs_to_its_end_without_an_attack(entry, whole, tmp_path):
+    """Its networks and images are those of the whole run, where they are made from the same."""
+    config, path = whole
+    tested = lambda folder, names: [  # noqa: E731
+        name for name in names if Path(folder).name == "stages" and not name.startswith("attack_")
+    ]
+    shutil.copytree(path, tmp_path / "run", ignore=tested)
+    (tmp_path / "run" / "report.html").unlink()
+    shorter = ConfigDict(config).unlock()
+    # That is AdvGAN with MGAN's margin, which without one of them is refused.
+    shorter.skip = (entry, "advgan_margin") if entry in ("advgan", "mgan") else (entry,)
+    assert entry not in {row["attack"] for row in experiment("mgan")(shorter, Options(tmp_path / "run"))["rows"]}
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
