@@ -132,7 +132,8 @@ def training_digests(run: Run, variables: Variables, trained_on: Sequence[str]) 
     found = []
     for (operator, protocol), parts in keys_of.items():
         mutate, keys = build_mutation(run.config, operator, run.config.protocols[protocol].rate), jnp.concatenate(parts)
-        size = min(BATCH, len(keys))
+        # Of few mutants an operator may make none.
+        size = max(1, min(BATCH, len(keys)))
         for start in range(0, len(keys) if can_mutate(mutate, variables) else 0, size):
             found += population.digests(population.made(mutate, keys[np.arange(start, start + size) % len(keys)], variables))
     return tuple(dict.fromkeys(found))
