@@ -10,11 +10,21 @@ from ml_collections import ConfigDict
 
 from mgan_jax.attacks.entry import checked
 from mgan_jax.attacks.result import attack_result, robust_accuracy, success_rate
-from mgan_jax.experiments import attack_testing, attacks, curves, defenses, detectors, masking, measuring, sweeps, transfer
+from mgan_jax.experiments import (
+    attack_testing,
+    attacks,
+    curves,
+    defenses,
+    detectors,
+    masking,
+    measuring,
+    mutation_testing,
+    sweeps,
+    transfer,
+)
 from mgan_jax.experiments.aims import aims
 from mgan_jax.experiments.attacking import Attacked
 from mgan_jax.experiments.defending import Defended
-from mgan_jax.experiments.mutation_testing import tested_images
 from mgan_jax.experiments.populations import NOTHING_USED
 from mgan_jax.experiments.stages import Run
 from mgan_jax.experiments.testing import attack_row, subject
@@ -226,8 +236,8 @@ def test_an_answer_that_is_not_finite_is_no_success_and_no_class():
 
 def test_given_images_that_are_read_as_no_class_are_not_tested():
     decisions = np.array([0, 1, -1, 2])
-    np.testing.assert_array_equal(tested_images(decisions, None), [1, 1, 0, 1])
-    np.testing.assert_array_equal(tested_images(decisions, np.array([0, 0, 0, 0])), [0, 1, 0, 1])
+    np.testing.assert_array_equal(mutation_testing.tested_images(decisions, None), [1, 1, 0, 1])
+    np.testing.assert_array_equal(mutation_testing.tested_images(decisions, np.array([0, 0, 0, 0])), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("targets", [None, 0], ids=["untargeted", "targeted"])
