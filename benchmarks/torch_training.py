@@ -9,9 +9,13 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from benchmarks import torch_networks
 from benchmarks.torch_editing import EDITS, Parameters
-from benchmarks.torch_networks import TorchClassifier, TorchDiscriminator, TorchGenerator
+from benchmarks.torch_networks import Gates, TorchClassifier, TorchDiscriminator, TorchGenerator
+from mgan_jax.types import Variables
 
+Mutant = tuple[Parameters, Gates]
+"""Weights, and the gates that differ from the network's."""
 Step = Callable[..., Tensor]
 """`step(images [B, C, H, W], labels [B], ...) -> loss`, before the update it makes."""
 DECAY = 0.99
@@ -40,6 +44,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels[:, None])[:, 0] - logits.masked_fill(own, -torch.inf).amax(1)
 
 
+def mutant(ours: Variables, rest: Variables, channels: int) -> Mutant:
+    """A mutant of ours of the network with the variables `rest`; `channels` as in `torch_networks.weights`."""
+    return torch_networks.weights(ours, channels), torch_networks.gates(ours.get("structure", {}), rest.get("structure", {}))
+
+
 class MutateLoss:
     """L_mutate with one weight an operator, moved by dual ascent, as `attacks.mgan` with the reference "decision".
 
@@ -66,17 +75,17 @@ class MutateLoss:
         self.flips, self.normal_flips = torch.zeros_like(self.betas), torch.zeros_like(self.betas)
 
     @torch.no_grad()
-    def drawn(self, indices: Sequence[int]) -> list[Parameters]:
-        """Mutants by the operators of these indices."""
+    def drawn(self, indices: Sequence[int]) -> list[Mutant]:
+        """Mutants by the operators of these indices, made by their weights alone, as public code does."""
         made = []
         for index in indices:
             mutant = {name: parameter.clone() for name, parameter in self.parameters.items()}
             EDITS[self.operators[index]](mutant, self.rng, self.rate)
-            made.append(mutant)
+            made.append((mutant, {}))
         return made
 
     def __call__(
-        self, images: Tensor, labels: Tensor, adversarial: Tensor, logits: Tensor, mutants: Sequence[Parameters] | None = None
+        self, images: Tensor, labels: Tensor, adversarial: Tensor, logits: Tensor, mutants: Sequence[Mutant] | None = None
     ) -> Tensor:
         """The weighted loss of a step's mutants; `mutants` replaces those it would draw."""
         indices = [(self.draws * self.num_mutants + i) % len(self.operators) for i in range(self.num_mutants)]
@@ -89,7 +98,8 @@ class MutateLoss:
             fooled = decisions != labels
             accuracy = (clean == shown_labels)[half:].float().mean()
         values, flips, normal_flips, counts = [], [], [], []
-        for mutant in self.drawn(indices) if mutants is None else mutants:
+        for mutant, gates in self.drawn(indices) if mutants is None else mutants:
+            self.target.gates = gates
             mutant_logits = functional_call(self.target, mutant, (adversarial,))
             values.append(functional.cross_entropy(mutant_logits, decisions))
             with torch.no_grad():
@@ -97,6 +107,7 @@ class MutateLoss:
                 counts.append((mutant_labels == shown_labels)[half:].float().mean() >= self.min_accuracy_ratio * accuracy)
                 flips.append((fooled & (mutant_logits.argmax(1) != decisions)).sum() / fooled.sum().clamp(min=1))
                 normal_flips.append((mutant_labels[:half] != clean[:half]).float().mean())
+        self.target.gates = {}
         weights, chosen = torch.stack(counts).float(), torch.tensor(indices, device=images.device)
         loss = (weights * self.betas[chosen] * torch.stack(values)).sum() / weights.sum().clamp(min=1)
         self._adapt(weights * fooled.any(), torch.stack(flips), torch.stack(normal_flips), chosen)
@@ -133,7 +144,7 @@ def gan_step(
     optimizer = torch.optim.Adam(players, learning_rate, betas=(0.5, 0.999))
     schedule = CosineAnnealingLR(optimizer, total_steps, eta_min=learning_rate / 100)
 
-    def step(images: Tensor, labels: Tensor, mutants: Sequence[Parameters] | None = None) -> Tensor:
+    def step(images: Tensor, labels: Tensor, mutants: Sequence[Mutant] | None = None) -> Tensor:
         optimizer.zero_grad()
         discriminator.requires_grad_(False)
         adversarial = (images + generator(images)).clamp(0, 1)

@@ -92,7 +92,7 @@ def gan_sides(method: str, key: Any) -> Sides:
     def same_mutants(step: int) -> tuple:
         indices, keys = drawn(key, step, NUM_MUTANTS, len(operators))
         made = [compiled[int(index)](mutant_key, variables) for index, mutant_key in zip(indices, keys, strict=True)]
-        return ([torch_networks.weights(mutant, torch_target.channels) for mutant in made],)
+        return ([torch_training.mutant(ours, variables, torch_target.channels) for ours in made],)
 
     step = gan.make_train_step(attack, variables, transform)
     return Sides(step, state, theirs, same_mutants if method == "mgan" else lambda step: ())
