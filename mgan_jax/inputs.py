@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgan_jax.types import ApplyFn, Array, Variables
+from mgan_jax.types import ApplyFn, Array, Classifier, Variables
 
 LARGEST_OF_FEW_LEVELS = 127
 """8-bit images reach beyond it; a set of bytes that does not may count in other units, as 0 and 1 or 0 to 16."""
@@ -255,13 +255,32 @@ def as_classes(classes: Any, shape: tuple[int, ...], name: str = "labels", num_c
     return jnp.asarray(given, jnp.int32)
 
 
+def as_labels(
+    labels: Any,
+    images: Array | np.ndarray,
+    network: ApplyFn | Classifier | None,
+    variables: Variables,
+    name: str = "labels",
+) -> Array:
+    """`as_classes` of images [B, H, W, C], where the network tells how many classes there are.
+
+    It is traced for one image, and only where labels are known. Without a network any class from 0 on will do.
+    """
+    given, num_classes = as_array(labels, name), None
+    if network is not None and known(given):
+        apply_fn = network.apply if isinstance(network, Classifier) else network
+        one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jax.dtypes.canonicalize_dtype(images.dtype))
+        num_classes = jax.eval_shape(apply_fn, variables, one).shape[-1]
+    return as_classes(given, images.shape, name, num_classes)
+
+
 def as_batch(
     apply_fn: ApplyFn, variables: Variables, images: Any, labels: Any, targets: Any = None, bounded: bool = True
 ) -> tuple[Variables, Array, Array, Array | None]:
-    """(variables, images, labels, targets) as `as_variables`, `as_images` and `as_classes` give them.
+    """(variables, images, labels, targets) as `as_variables`, `as_images` and `as_labels` give them.
 
     Args:
-      apply_fn: whose logits tell how many classes there are; it is traced for one image, and only where classes are known.
+      apply_fn: the network.
       variables, images, labels, targets: as given; targets may be None.
       bounded: as of `as_images`.
 
@@ -269,11 +288,5 @@ def as_batch(
       ValueError: as these.
     """
     variables, images = as_variables(variables), as_images(images, bounded=bounded)
-    given = {"labels": labels} if targets is None else {"labels": labels, "targets": targets}
-    given = {name: as_array(classes, name) for name, classes in given.items()}
-    num_classes = None
-    if any(known(classes) for classes in given.values()):
-        one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-        num_classes = jax.eval_shape(apply_fn, variables, one).shape[-1]
-    given = {name: as_classes(classes, images.shape, name, num_classes) for name, classes in given.items()}
-    return variables, images, given["labels"], given.get("targets")
+    targets = None if targets is None else as_labels(targets, images, apply_fn, variables, "targets")
+    return variables, images, as_labels(labels, images, apply_fn, variables), targets

@@ -17,7 +17,7 @@ OUTPUTS = {"softmax": jax.nn.softmax, "logits": lambda logits: logits}
 def _read(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Logits [B, num_classes] and classes [B] int32 as JAX arrays."""
     logits = as_logits(logits)
-    return logits, as_classes(labels, logits.shape)
+    return logits, as_classes(labels, logits.shape, num_classes=logits.shape[1])
 
 
 def _compared(logits: Array, labels: Array) -> tuple[Array, Array]:

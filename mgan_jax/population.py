@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgan_jax import draws, engine
-from mgan_jax.inputs import as_classes, read_images
+from mgan_jax.inputs import as_labels, read_images
 from mgan_jax.types import ApplyFn, Array, Classifier, Mutation, Variables
 
 BLOCK = 50
@@ -143,7 +143,7 @@ def qualified(
     if not 0 <= min_accuracy_ratio <= 1:
         raise ValueError(f"min_accuracy_ratio is {min_accuracy_ratio}; choose a share between 0 and 1")
     batch, images = min(batch, num_mutants), read_images(images)
-    labels = np.asarray(as_classes(labels, images.shape))
+    labels = np.asarray(as_labels(labels, images, network, variables))
     if min_accuracy_ratio and not len(labels):
         raise ValueError(f"images are of the shape {images.shape}, and accuracy on none is none; give some to qualify mutants by")
     accuracy = (engine.predictions(network, variables, images) == labels).mean() if min_accuracy_ratio else 0.0

@@ -169,6 +169,7 @@ class GenerativeAttack(NamedTuple):
       discriminator_loss: `(discriminator, images, adversarial) -> loss`, differentiated in its first argument.
       perturb: `perturb(state, images, scale=1.0) -> adversarial [B, H, W, C]`, the perturbation times `scale`.
       attack: `attack(state, key, variables, images, labels, targets=None) -> AttackResult`.
+      apply_fn: the target, whose classes labels are.
     """
 
     init: Callable[..., Mapping[str, Any]]
@@ -176,6 +177,7 @@ class GenerativeAttack(NamedTuple):
     discriminator_loss: Callable[..., Array]
     perturb: Callable[..., Array]
     attack: Callable[..., AttackResult]
+    apply_fn: ApplyFn
 
 
 class GeneratorStep(NamedTuple):

@@ -210,8 +210,9 @@ def test_arrays_of_another_shape_or_kind_are_refused(name):
         wrong += [(IMAGES * 255, *arrays[1:])] if name != "invert" and not name.startswith("evaluate") else []
     if len(arrays) > 1:
         wrong += [(arrays[0], change(arrays[1]), *arrays[2:]) for change in (lambda x: x[1:], lambda x: x[:, None], np.float32)]
+        wrong += [(arrays[0], LABELS + 1, *arrays[2:])] if arrays[0] is LOGITS and arrays[1] is LABELS else []
     for given in wrong:
-        with pytest.raises(ValueError, match=r"choose|not finite"):
+        with pytest.raises(ValueError, match=r"choose|not finite|the classes are"):
             function(*given)
 
 
@@ -236,7 +237,11 @@ def test_logits_that_are_not_finite_are_no_class():
 
 
 def test_qualified_mutants_need_images_to_qualify_by():
-    for images, labels, message in ((IMAGES[:0], LABELS[:0], "give some"), (IMAGES, LABELS[1:], "one class an image")):
+    for images, labels, message in (
+        (IMAGES[:0], LABELS[:0], "give some"),
+        (IMAGES, LABELS[1:], "one class an image"),
+        (IMAGES, LABELS + 1, "the classes are 0 to 3"),
+    ):
         with pytest.raises(ValueError, match=message):
             found(images, labels)
     assert population.digests(jax.tree.map(jnp.asarray, MUTANTS)) == population.digests(MUTANTS)

@@ -150,4 +150,4 @@ def advgan(
         targets = learned_targets(targets, target_label, labels)
         return attack_result(apply_fn, variables, images, perturb(state, images), labels, targets)
 
-    return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, checked_learned(apply_fn, attack))
+    return GenerativeAttack(init, generator_loss, discriminator_loss, perturb, checked_learned(apply_fn, attack), apply_fn)

@@ -93,4 +93,4 @@ def trained_on(classifier: Classifier, train: Train, craft: Callable[..., Array]
     def apply(variables: Variables, images: Array) -> Array:
         return classifier.apply(variables["defense"], images)
 
-    return checked(Defense(fit, apply, network=classifier))
+    return checked(Defense(fit, apply, network=classifier), classifier)

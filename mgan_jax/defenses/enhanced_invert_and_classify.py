@@ -84,4 +84,7 @@ def enhanced_invert_and_classify(
     def as_target(variables: Variables) -> Variables:
         return {**variables, "target": variables["defense"]["classifier"]}
 
-    return checked(plain._replace(fit=fit, apply=lambda variables, images: plain.apply(as_target(variables), images)))
+    def apply(variables: Variables, images: Array) -> Array:
+        return plain.apply(as_target(variables), images)
+
+    return checked(plain._replace(fit=fit, apply=apply), apply_fn)

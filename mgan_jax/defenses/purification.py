@@ -27,4 +27,4 @@ def purifying(
         changed = purified(variables, images)
         return apply_fn(variables["target"], changed if differentiable else straight_through(images, changed))
 
-    return checked(Defense(fit, apply, purified))
+    return checked(Defense(fit, apply, purified), apply_fn)

@@ -43,4 +43,4 @@ def learn_afresh(
 def replacing(classifier: Classifier, fit: Callable[..., Variables]) -> Defense:
     """A `Defense` whose state is the variables of this classifier, which answers alone: the target's are not looked at."""
     apply = lambda variables, images: classifier.apply(variables["defense"], images)  # noqa: E731
-    return checked(Defense(fit, apply, network=classifier))
+    return checked(Defense(fit, apply, network=classifier), classifier)

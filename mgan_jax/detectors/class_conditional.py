@@ -59,4 +59,4 @@ def class_conditional(apply_fn: ApplyFn, detector: Detector, two_sided: bool = F
         unanswered = (decisions == engine.NO_CLASS) | jnp.isposinf(scores)
         return jnp.where(unanswered, jnp.inf, jnp.abs(2 * rank - 1) if two_sided else rank)
 
-    return checked(Detector(fit, score), answers_none=True)
+    return checked(Detector(fit, score), apply_fn, answers_none=True)

@@ -20,13 +20,19 @@ def threshold(scores: Array, false_positive_rate: float = 0.05) -> float:
       false_positive_rate: share of them.
 
     Raises:
-      ValueError: a share that is not between 0 and 1, or no scores.
+      ValueError: a share that is not between 0 and 1, no scores, or more infinite ones than may lie above.
     """
     if not 0 <= false_positive_rate < 1 or not len(scores):
         raise ValueError(f"false_positive_rate is {false_positive_rate} of {len(scores)} scores; choose a share from 0 to 1")
     # Floating point: 0.05 * 20 images are one image.
     above = int(false_positive_rate * len(scores) + 1e-9)
-    return float(np.sort(as_scores(np.asarray(scores)))[len(scores) - above - 1])
+    found = float(np.sort(as_scores(np.asarray(scores)))[len(scores) - above - 1])
+    if found == np.inf:
+        raise ValueError(
+            f"more than {above} of {len(scores)} clean scores are infinite, and no image lies above such a threshold; give clean "
+            "images that the detector can answer for"
+        )
+    return found
 
 
 def clean_ranks(scores: np.ndarray) -> dict[str, Array]:

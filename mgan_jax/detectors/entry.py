@@ -4,17 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from mgan_jax.inputs import as_classes, as_images, as_scores, as_variables, of_no_images, read_images
-from mgan_jax.types import Array, Detector, Variables
+from mgan_jax.inputs import as_images, as_labels, as_scores, as_variables, of_no_images, read_images
+from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Variables
 
 
-def checked(detector: Detector, answers_none: bool = False) -> Detector:
-    """The detector, on arrays as `inputs.as_images` and `as_classes` give them; no images have no scores, and fit nothing.
+def checked(detector: Detector, network: ApplyFn | Classifier | None = None, answers_none: bool = False) -> Detector:
+    """The detector, on arrays as `inputs.as_images` and `as_labels` give them; no images have no scores, and fit nothing.
 
     A score that is NaN is infinite instead: a detector that cannot answer for an image calls it suspicious.
 
     Args:
       detector: on JAX arrays.
+      network: the network, where `fit` looks at labels.
       answers_none: whether it answers no images by itself, as one that cannot be traced has to.
 
     Returns:
@@ -22,13 +23,13 @@ def checked(detector: Detector, answers_none: bool = False) -> Detector:
     """
 
     def fit(key: Array, variables: Variables, images: Any, labels: Any) -> Any:
-        images = read_images(images)
-        labels = np.asarray(as_classes(labels, images.shape))
+        variables, images = as_variables(variables), read_images(images)
+        labels = np.asarray(as_labels(labels, images, network, variables))
         if not len(images):
             raise ValueError(
                 f"images are of the shape {images.shape}; there is nothing to fit a detector to, so give at least one"
             )
-        return detector.fit(key, as_variables(variables), images, labels)
+        return detector.fit(key, variables, images, labels)
 
     def of(function: Any) -> Any:
         def run(variables: Variables, state: Any, images: Any) -> Array:

@@ -109,4 +109,4 @@ def kernel_density(
         scores = -densities(state, state["bandwidth"][None], exact(features(variables, images)), among)[0]
         return jnp.where(decisions == engine.NO_CLASS, jnp.inf, scores)
 
-    return checked(Detector(fit, score))
+    return checked(Detector(fit, score), apply_fn)

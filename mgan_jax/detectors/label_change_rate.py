@@ -49,4 +49,4 @@ def label_change_rate(
         decisions = engine.predictions(network, variables, images)
         return np.where(decisions == engine.NO_CLASS, np.inf, (votes != decisions).mean(0, dtype=np.float32))
 
-    return checked(Detector(fit, score), answers_none=True)
+    return checked(Detector(fit, score), network, answers_none=True)

@@ -40,4 +40,4 @@ def soft_label_change_rate(
         logits = apply_fn(variables, images)
         return engine.evaluate(apply_fn, state, images, lambda mutant: divergence(logits, mutant), method).mean(0)
 
-    return checked(Detector(sampler.fit, score))
+    return checked(Detector(sampler.fit, score), apply_fn)

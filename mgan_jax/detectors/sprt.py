@@ -186,4 +186,4 @@ def sprt(
         return np.where(decisions == engine.NO_CLASS, np.inf, verdict(variables, state, images).log_ratio)
 
     detector = Detector(fit, score, lambda *given: verdict(*given).used)
-    return checked(detector, answers_none=True)
+    return checked(detector, network, answers_none=True)

@@ -85,4 +85,4 @@ def supervised_reconstruction(
     def score(variables: Variables, state: dict[str, Any], images: Array) -> Array:
         return classifier.apply(state["classifier"], seen(variables, state["reconstruction"], images))
 
-    return checked(Detector(fit, score))
+    return checked(Detector(fit, score), apply_fn)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.inputs import as_classes, as_images, as_variables
+from mgan_jax.inputs import as_batch
 from mgan_jax.training import loop
 from mgan_jax.types import Array, Attack, GenerativeAttack, TrainState, Variables
 
@@ -85,10 +85,9 @@ def fit(
 
     Raises:
       FloatingPointError: a loss is not finite.
-      ValueError: as `inputs.as_images` and `inputs.as_classes` do, or there are no images.
+      ValueError: as `inputs.as_batch` does, or there are no images.
     """
-    variables, images = as_variables(variables), as_images(images)
-    labels = as_classes(labels, images.shape)
+    variables, images, labels, _ = as_batch(attack.apply_fn, variables, images, labels)
     if not len(images):
         raise ValueError(f"images are of the shape {images.shape}; there is nothing to learn from, so give at least one")
     init_key, step_key = jax.random.split(key)

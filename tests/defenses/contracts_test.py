@@ -183,6 +183,8 @@ UNREADABLE = {
     "one-hot": (lambda images, labels: (images, np.eye(10)[labels]), "one-hot"),
     "a column": (lambda images, labels: (images, labels[:, None]), "one class an image"),
     "too few labels": (lambda images, labels: (images, labels[1:]), "one class an image"),
+    "labels above the classes": (lambda images, labels: (images, labels + 5), "the classes are 0 to 9"),
+    "labels below 0": (lambda images, labels: (images, labels - 5), "the classes are 0 to 9"),
     "labels that are shares": (lambda images, labels: (images, labels / 10), "choose integers"),
     "no images": (lambda images, labels: (images[:0], labels[:0]), "at least one"),
 }

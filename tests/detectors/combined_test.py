@@ -35,6 +35,9 @@ def test_threshold_is_the_least_that_keeps_the_share():
         limit = threshold(scores, share)
         assert (scores > limit).mean() <= share < (scores >= limit).mean()
     assert threshold(np.r_[np.zeros(90), np.ones(10)], 0.05) == 1
+    assert threshold(np.r_[np.zeros(95), np.full(3, np.inf), np.full(2, np.nan)], 0.05) == 0
+    with pytest.raises(ValueError, match="more than 5 of 100 clean scores are infinite"):
+        threshold(np.r_[np.zeros(94), np.full(6, np.inf)], 0.05)
     for wrong in ((scores, 1.0), (scores, -0.1), (np.zeros(0), 0.1)):
         with pytest.raises(ValueError, match="choose a share"):
             threshold(*wrong)

@@ -47,7 +47,7 @@ def rate(classifier):
 
 
 MAKE = {
-    "autoencoder": lambda c: autoencoder(dense("dense", (16,), "sigmoid"), TRAIN),
+    "autoencoder": lambda c: autoencoder(dense("dense", (16,), "sigmoid"), TRAIN, apply_fn=c.apply),
     "class_conditional": lambda c: class_conditional(c.apply, rate(c)),
     "combined": lambda c: combined({"squeezing": feature_squeezing(c.apply, SQUEEZERS), "density": MAKE["kernel_density"](c)}),
     "feature_squeezing": lambda c: feature_squeezing(c.apply, SQUEEZERS),
@@ -150,6 +150,8 @@ UNREADABLE = {
     "one-hot": (lambda images, labels: (images, np.eye(10)[labels]), "one-hot"),
     "a column": (lambda images, labels: (images, labels[:, None]), "one class an image"),
     "too few labels": (lambda images, labels: (images, labels[1:]), "one class an image"),
+    "labels above the classes": (lambda images, labels: (images, labels + 5), "the classes are 0 to 9"),
+    "labels below 0": (lambda images, labels: (images, labels - 5), "the classes are 0 to 9"),
     "labels that are shares": (lambda images, labels: (images, labels / 10), "choose integers"),
     "no images": (lambda images, labels: (images[:0], labels[:0]), "at least one"),
 }
@@ -160,10 +162,11 @@ def test_arrays_that_mean_something_else_are_refused(name, trained):
     classifier, variables, data = trained
     detector = MAKE[name](classifier)
     for change, message in UNREADABLE.values():
-        images, labels = change(data.validation.images[:20], data.validation.labels[:20])
+        given = data.validation.images[:20]
+        images, labels = change(given, data.validation.labels[:20])
         with pytest.raises(ValueError, match=message):
             detector.fit(jax.random.key(0), variables, images, labels)
-        if message not in ("one class an image", "one-hot", "choose integers", "at least one"):
+        if images is not given and len(images):
             for function in filter(None, (detector.score, detector.used)):
                 with pytest.raises(ValueError, match=message):
                     function(variables, {}, images)

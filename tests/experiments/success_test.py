@@ -120,7 +120,7 @@ def of_comparison_rows(case):
 
 def of_generators(case):
     perturb = lambda state, images, scale: moved(images)  # noqa: E731
-    generators = {("advgan", None): (GenerativeAttack(None, None, None, perturb, None), {"generator": {}})}
+    generators = {("advgan", None): (GenerativeAttack(None, None, None, perturb, None, None), {"generator": {}})}
     (row,), _ = curves.epsilon_rows(case.run, case.network, case.variables, case.split, generators, NOTHING_USED)
     return case.split, row["success_rate"], row["num_clean_correct"]
 

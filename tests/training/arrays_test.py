@@ -38,7 +38,7 @@ ATTACK = advgan(CLASSIFIER.apply, generator(widths=(4, 8), num_residual_blocks=1
 
 
 def cross_entropy(params, key, step, images, labels):
-    logits = CLASSIFIER.apply(params, images)
+    logits = CLASSIFIER.apply({**VARIABLES, "params": params}, images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), {}
 
 
@@ -52,7 +52,7 @@ def of_attack(images, labels):
 
 def of_minimiser(images, labels):
     train = minimise.minimiser(epochs=1, batch_size=10)
-    return train(jax.random.key(0), "classifier", VARIABLES, cross_entropy, (images, labels))
+    return train(jax.random.key(0), "classifier", VARIABLES["params"], cross_entropy, (images, labels))
 
 
 LABELLED = {
@@ -103,6 +103,15 @@ def test_labels_that_are_none_are_refused(name, wrong):
     labels, message = WRONG_LABELS[wrong]
     with pytest.raises(ValueError, match=message):
         LABELLED[name](IMAGES, labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [("gan.fit", ValueError, "the classes are 0 to 2"), ("minimiser", FloatingPointError, "loss is nan at step 0")],
+)
+def test_labels_above_the_classes_train_nothing(name, error, message):
+    with pytest.raises(error, match=message):
+        LABELLED[name](IMAGES, LABELS + 1)
 
 
 @pytest.mark.parametrize("name", [*CHUNKS, "target", "gan", "minimiser"])
