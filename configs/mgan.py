@@ -39,6 +39,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.discriminator = ConfigDict({"widths": (8, 16, 32)})
     config.testing = ConfigDict({
         "operators": OPERATORS,
+        "split": "test",  # the images tested: test, or validation, half of those, to make choices by
         "num_mutants": 100,
         "num_validation_mutants": 50,
         "num_images": 2000,

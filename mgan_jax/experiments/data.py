@@ -47,6 +47,26 @@ def load_data(config: Any, data_dir: str | None, seed: int) -> Dataset:
     return build("datasets", name, seed=seed, **arguments)
 
 
+def tested_on(dataset: Dataset, split: str) -> Dataset:
+    """The data whose images of this split are tested: "test", or "validation", by which choices are made.
+
+    With "validation" the second half of the validation images stands for the test images, which nobody sees then; the first half
+    goes on to judge mutants.
+
+    Raises:
+      ValueError: another split, or fewer than two validation images.
+    """
+    if split == "test":
+        return dataset
+    number = len(dataset.validation.labels)
+    if split != "validation" or number < 2:
+        raise ValueError(f"config.testing.split is {split!r}, of {number} validation images; choose test or validation")
+    judging, tested = (
+        Split(*(array[part] for array in dataset.validation)) for part in (slice(number // 2), slice(number // 2, None))
+    )
+    return dataset._replace(validation=judging, test=tested)
+
+
 def data_digest(dataset: Dataset) -> str:
     """First digits of the SHA-256 over all images and labels, by which a run knows its data wherever they lie.
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgan_jax import workdir
-from mgan_jax.experiments.data import data_digest, load_data
+from mgan_jax.experiments.data import data_digest, load_data, tested_on
 from mgan_jax.experiments.notes import notes
 from mgan_jax.experiments.training import Run
 from mgan_jax.report.results import environment
@@ -49,16 +49,22 @@ def opened(config: Any, options: Options, check: Callable[[Any, Dataset], Any]) 
       options: how it is run.
       check: `check(config, dataset)` builds what the config names, and raises ValueError where it cannot.
     """
-    check(config, load_data(config.dataset, options.data_dir, options.seeds[0]))
+    check(config, read_data(config, options, options.seeds[0]))
     with workdir.locked(options.path), progress(options.progress) as start:
         workdir.open_workdir(options.path, {**config.to_dict(), "seeds": list(options.seeds)}, options.overwrite)
         yield (one_run(config, options, seed, start) for seed in options.seeds)
 
 
+def read_data(config: Any, options: Options, seed: int) -> Dataset:
+    """The data of one seed, `experiments.data.load_data`; of them the split `config.testing.split` is tested."""
+    dataset = load_data(config.dataset, options.data_dir, seed)
+    return tested_on(dataset, config.get("testing", {}).get("split", "test"))
+
+
 def one_run(config: Any, options: Options, seed: int, start: Callable[..., Callable[..., None]]) -> Run:
     """The run of one seed, its data read; `start` as in `report.terminal.progress`."""
     path = options.path if len(options.seeds) == 1 else options.path / f"seed_{seed}"
-    dataset = load_data(config.dataset, options.data_dir, seed)
+    dataset = read_data(config, options, seed)
     return Run(config, path, seed, dataset, start, data_digest(dataset), options.mesh)
 
 

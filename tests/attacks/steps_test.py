@@ -35,6 +35,8 @@ from mgan_jax.models.mlp import mlp
 from mgan_jax.mutation.gaussian_fuzzing import gaussian_fuzzing
 from mgan_jax.types import LearnedAttack
 
+FAST = {"xla_backend_optimization_level": 2, "xla_cpu_use_fusion_emitters": True}
+"""Unlike other tests' programs, these run for longer than they compile."""
 EPSILON = {"linf": 0.09, "l2": 0.7}
 SIGNATURES = {name: inspect.signature(build.factory("attacks", name)) for name in build.available("attacks")}
 CLASSIFIER = mlp((8, 8, 1), 10, (4,))
@@ -152,7 +154,7 @@ def run(trained, make, norm, factor, count):
     if isinstance(attack, LearnedAttack):
         learned = attack.fit(jax.random.key(1), variables, data.train.images[:400], data.train.labels[:400])
         attack = jax.tree_util.Partial(attack.attack, learned)
-    return jax.jit(attack)(jax.random.key(0), variables, images, labels)
+    return jax.jit(attack, compiler_options=FAST)(jax.random.key(0), variables, images, labels)
 
 
 @pytest.mark.parametrize("name, norm", CASES)

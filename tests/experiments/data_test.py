@@ -10,6 +10,21 @@ from mgan_jax.experiments.defenses import subset
 from mgan_jax.types import Dataset, Split
 
 
+def test_choices_are_made_on_half_of_the_validation_images_and_no_test_image_is_seen():
+    rng = np.random.default_rng(0)
+    train, validation, test = (Split(rng.random((n, 2, 2, 1), np.float32), np.arange(n) % 3) for n in (9, 7, 5))
+    dataset = Dataset(train, validation, test, 3, (2, 2, 1), ("a", "b", "c"))
+    assert data.tested_on(dataset, "test") is dataset
+    chosen = data.tested_on(dataset, "validation")
+    assert chosen.train is train and len(chosen.validation.labels) == 3
+    for whole, *parts in zip(validation, chosen.validation, chosen.test, strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert data.data_digest(chosen) != data.data_digest(dataset)
+    for split in ("train", "Test", None):
+        with pytest.raises(ValueError, match=r"config.testing.split is .*, of 7 validation images; choose test or validation"):
+            data.tested_on(dataset, split)
+
+
 def test_a_class_of_which_nothing_is_left_is_missed_by_all_that_take_as_many_of_each():
     """A target that never answers 9, or a test set without it: no comparison of the other nine goes unnoticed."""
     labels = np.tile(np.arange(10), 20).astype(np.int32)
