@@ -17,7 +17,6 @@ from mgan_jax.experiments.options import Options, opened, provenance
 from mgan_jax.experiments.stages import Run, stage
 from mgan_jax.experiments.training import train_target
 from mgan_jax.report import results as report_results
-from mgan_jax.report.tables import difference
 from mgan_jax.report.terminal import number, percent
 from mgan_jax.success import fooled
 from mgan_jax.types import Classifier, Dataset, Variables
@@ -208,7 +207,7 @@ def run(config: Any, options: Options) -> dict:
     for row in rows:
         numbers = f"{percent(row['lcr'], 2):>6}  {percent(row['normal_lcr'], 2):>8}  "
         numbers += f"{percent(row['class_matched_normal_lcr'], 2):>9}  {number(row['auroc']):>5}  "
-        numbers += f"{percent(row['tpr_at_5fpr']):>14}  {difference(row):>9}  {percent(row['sprt_undecided']):>11}  "
+        numbers += f"{percent(row['tpr_at_5fpr']):>14}  {percent(row['sprt_excess']):>9}  {percent(row['sprt_undecided']):>11}  "
         numbers += f"{number(row['sprt_mutants_used'], 0):>4}"
         print(f"{row['protocol']:>10}  {row['operator']:>8}  {row['num_mutants']:>3}  {numbers}")
     return results

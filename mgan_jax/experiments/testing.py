@@ -104,7 +104,8 @@ def testing_row(
     chosen = fooled(labels, clean.decisions == labels, adversarial.decisions)
     num_mutants = len(clean_votes)
     fields = ("lcr", "lcr_ci99", "normal_lcr", "normal_lcr_ci99", "lcr_ratio", "lcr_ratio_ci95", "class_matched_normal_lcr",
-              "auroc", "auroc_ci95", "auroc_two_sided", "tpr_at_5fpr", "tpr_at_5fpr_low", *sprt_fields(None, None))  # fmt: skip
+              "class_matched_ratio", "auroc", "auroc_ci95", "auroc_two_sided", "tpr_at_5fpr", "tpr_at_5fpr_low",
+              *sprt_fields(None, None))  # fmt: skip
     row = {"num_adversarial": int(chosen.sum()), **dict.fromkeys(fields)}
     if num_mutants == 0 or not chosen.any():
         return row
@@ -129,6 +130,8 @@ def testing_row(
         ratio = lambda r: r[0].mean() / r[1].mean() if r[1].any() else np.nan  # noqa: E731
         row["lcr_ratio"] = row["lcr"] / row["normal_lcr"]
         row["lcr_ratio_ci95"] = bootstrap([flips, normal], ratio, confidence=0.95)
+    if row["class_matched_normal_lcr"]:
+        row["class_matched_ratio"] = row["lcr"] / row["class_matched_normal_lcr"]
     if kappa is not None and 0 < kappa * 1.1 < 1:
         row |= sprt_fields(sequential_test(flips, kappa), sequential_test(normal, kappa))
     return row
@@ -144,7 +147,8 @@ def sprt_fields(found: Verdict | None, alarms: Verdict | None) -> dict[str, Any]
     for name, of in shares.items():
         share = {"rate": None, "ci95": None} if of is None else metrics.share(of, np.ones_like(of))
         row |= {name: share["rate"], f"{name}_ci95": share["ci95"]}
-    return row
+    both = row["sprt_detection_rate"], row["sprt_false_positive_rate"]
+    return {**row, "sprt_excess": None if None in both else both[0] - both[1]}
 
 
 def target_fields(name: str, decisions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

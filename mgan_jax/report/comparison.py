@@ -12,7 +12,7 @@ from mgan_jax.report.material import Material
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import checked_table
 from mgan_jax.report.sizes import sized
-from mgan_jax.report.tables import Table, difference, measure, number
+from mgan_jax.report.tables import Table, measure, number, percent
 from mgan_jax.report.terminal import print_table
 
 ATTACKS_A_GRID = 5
@@ -64,7 +64,7 @@ def mutation_table(results: dict) -> Table:
             row["attack"], row["operator"], row["protocol"], number(row["num_mutants"], 0), number(row["num_adversarial"], 0),
             measure(row, "lcr", 2, 100), measure(row, "normal_lcr", 2, 100), measure(row, "lcr_ratio", 2),
             measure(row, "auroc", 2), measure(row, "tpr_at_5fpr", 1, 100), measure(row, "sprt_detection_rate", 1, 100),
-            difference(row),
+            percent(row.get("sprt_excess")),
         ]
         for row in sorted((row for row in results["rows"] if row.get("operator")), key=lambda row: row["operator"])
     ]  # fmt: skip

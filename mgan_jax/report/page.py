@@ -10,6 +10,7 @@ import numpy as np
 
 from mgan_jax.report import curves, figures, pictures
 from mgan_jax.report.material import Material
+from mgan_jax.report.over_seeds import over_seeds
 from mgan_jax.report.results import plain
 from mgan_jax.report.sanity import CAPTION, TEXT, checked_table
 from mgan_jax.report.sizes import between, sized
@@ -143,7 +144,8 @@ def render(results: dict, material: Material) -> str:
         num_images=number(results["target"]["num_images"], 0),
         cards=cards(results),
         verdict=[*results.get("notes", ()), *verdict(results)],
-        slides=[table for table in (slides_table(results, name) for name in protocol_rows(results)) if table[2]],
+        slides=[table for table in (slides_table(results, name) for name in protocol_rows(results)) if table[2]]
+        + over_seeds(results),
         attacks=tables(results)[0],
         threats=threat_table(results),
         grids=[(", ".join(group), embedded(pictures.attack_grid(material, group), "png")) for group in groups],

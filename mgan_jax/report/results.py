@@ -32,7 +32,7 @@ line by line. A row holds, where they apply (rates are shares in [0, 1]; null: t
     lcr, lcr_ci99          label change rate against the target's own label on the same image, two-way bootstrap over mutants
                            and images
     normal_lcr, normal_lcr_ci99      the same images, clean; of configs/mutation_testing.py num_normal other images
-    class_matched_normal_lcr         clean images predicted as the adversarial labels
+    class_matched_normal_lcr         clean images predicted as the adversarial labels; class_matched_ratio: lcr over this
     lcr_ratio, lcr_ratio_ci95        lcr / normal_lcr; 1 is undetectable
     lcr_minus_mgan, lcr_minus_mgan_ci95    LCR less that of MGAN (the operator's own, or all's), on the images that both flip,
                            same mutants; above 0 MGAN is the more stable
@@ -41,6 +41,7 @@ line by line. A row holds, where they apply (rates are shares in [0, 1]; null: t
     tpr_at_5fpr, tpr_at_5fpr_low     share detected at 5 % false positives by suspiciously high and by suspiciously low rates
     kappa                  the normal label change rate that the sequential test (SPRT) is given, from validation data
     sprt_detection_rate, sprt_false_positive_rate    shares of adversarial and of clean images that it calls adversarial
+    sprt_excess            the former less the latter
     sprt_undecided         share of adversarial images on which it decides nothing
     sprt_mutants_used      mutants it asks about an adversarial image, mean count; the three shares have Wilson intervals
 
@@ -65,11 +66,12 @@ and beside the rows `worst_cases`, `curve_rows` (robust_accuracy is test accurac
 `confidence_rows` and `sanity`. Transfer, fooling, visualize, defenses and detectors say in their experiments' docstrings what
 their rows hold.
 
-Over several seeds (`seeds`) each measure is the mean, with `<measure>_std` beside it, the sample standard deviation; a measure
-that some seeds do not have is the mean over the others, whose count is `<measure>_n`. Counts become means too; a measure of
-several numbers by name, as `others`, has their deviations in `<measure>_std`. A finding, as `reached`, is true where it is for
-every seed. Intervals are left out, histograms are summed. Lines of `sanity` and `checklists` hold where they do for every seed;
-what belongs to a picture, as `fooling` of configs/visualize.py, is the first seed's.
+Over several seeds (`seeds`) each measure is the mean, with `<measure>_std` beside it, the sample standard deviation, and
+`<measure>_range`, the least and the largest; a measure that some seeds do not have is the mean over the others, whose count is
+`<measure>_n`. Counts become means too; a measure of several numbers by name, as `others`, has their deviations in
+`<measure>_std`. A finding, as `reached`, is true where it is for every seed. Intervals are left out, histograms are summed. Lines
+of `sanity` and `checklists` hold where they do for every seed; what belongs to a picture, as `fooling` of configs/visualize.py,
+is the first seed's.
 """
 
 import importlib.metadata
@@ -136,10 +138,11 @@ def read_results(path: Path) -> dict:
 
 
 def measured(name: str, values: list[float], count: int) -> dict[str, float]:
-    """The mean of a measure, its deviation over several seeds, and of how many it is where some of `count` do not have it."""
+    """The mean of a measure, over several seeds its deviation and range, and of how many where some of `count` do not have it."""
     found = {name: statistics.fmean(values)}
     if len(values) > 1:
         found[f"{name}_std"] = statistics.stdev(map(float, values))
+        found[f"{name}_range"] = [min(values), max(values)]
     if len(values) < count:
         found[f"{name}_n"] = len(values)
     return found

@@ -42,12 +42,6 @@ def part(row: dict, name: str, key: str, digits: int, scale: float = 1.0) -> str
     return measure({"value": row[name][key], "value_std": row.get(f"{name}_std", {}).get(key)}, "value", digits, scale)
 
 
-def difference(row: dict) -> str:
-    """SPRT's detection rate minus its false positives, in points."""
-    found, false = row.get("sprt_detection_rate"), row.get("sprt_false_positive_rate")
-    return "–" if found is None or false is None else f"{100 * (found - false):.1f}"
-
-
 def label(row: dict) -> str:
     """An attack's name, with the operators it was trained on where these are not all."""
     parts = (row["attack"], None if row.get("trained_on") == "all" else row.get("trained_on"), row.get("variant"))
@@ -120,7 +114,9 @@ def tables(results: dict, full: bool = False) -> list[Table]:
             line = [row["operator"], label(row), number(row.get("num_mutants"), 0), number(row.get("num_adversarial"), 0)]
             line += [measure(row, name, 2, 100, full) for name in ("lcr", "normal_lcr", "class_matched_normal_lcr")]
             line += [measure(row, name, 2, 1, full) for name in ("lcr_ratio", "auroc")]
-            line += [measure(row, name, 1, 100) for name in ("tpr_at_5fpr", "tpr_at_5fpr_low")] + [difference(row)]
+            line += [measure(row, name, 1, 100) for name in ("tpr_at_5fpr", "tpr_at_5fpr_low")] + [
+                measure(row, "sprt_excess", 1, 100)
+            ]
             if full:
                 line += [measure(row, "lcr_minus_mgan", 2, 100, True)]
                 names = ("sprt_detection_rate", "sprt_false_positive_rate", "sprt_undecided")
@@ -143,7 +139,7 @@ def slides_table(results: dict, protocol: str = "unfiltered") -> Table:
             operator, number(mgan.get("num_mutants"), 0), number(mgan.get("num_adversarial"), 0),
             *(measure(row, "misclassification", 2, 100) for row in both), *(measure(row, "lcr", 2, 100) for row in both),
             measure(mgan, "normal_lcr", 2, 100), *(measure(row, "lcr_ratio", 2) for row in both), measure(mgan, "auroc", 2),
-            measure(mgan, "tpr_at_5fpr", 1, 100), difference(mgan),
+            measure(mgan, "tpr_at_5fpr", 1, 100), percent(mgan.get("sprt_excess")),
         ])  # fmt: skip
     heads = ["operator", "M", "N", "MGAN misclassified %", "AdvGAN misclassified %", "MGAN LCR %", "AdvGAN LCR %",
              "normal LCR %", "MGAN ratio", "AdvGAN ratio", "MGAN AUROC", "TPR at 5% FPR", "SPRT - FP"]  # fmt: skip

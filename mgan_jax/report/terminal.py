@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from mgan_jax.report.over_seeds import over_seeds
 from mgan_jax.report.tables import Table, number, percent, protocol_rows, slides_table, tables, threat_table, verdict
 
 
@@ -126,7 +127,7 @@ def print_tables(results: dict) -> None:
     if "seeds" in results:
         print(f"seeds {', '.join(map(str, results['seeds']))}: mean ± sample standard deviation")
     slides = [slides_table(results, protocol) for protocol in protocol_rows(results)]
-    for table in [*slides, *tables(results), threat_table(results)]:
+    for table in [*slides, *over_seeds(results), *tables(results), threat_table(results)]:
         if table[2]:
             print_table(table)
     print("\nM mutants, N images that the target classifies correctly and the attack flips, the same ones clean as normal;")

@@ -18,6 +18,7 @@ def row(attack, trained_on, operator, protocol, rate, ratio, num_classes):
         "qualified": 5, "distinct": 5, "lcr": 0.2345, "lcr_ci99": [0.1, 0.3], "normal_lcr": 0.1, "lcr_ratio": 2.345,
         "lcr_ratio_ci95": [0.0, 3.0], "class_matched_normal_lcr": None, "auroc": 0.6543, "auroc_ci95": [0.5, 0.7],
         "tpr_at_5fpr": 0.1, "tpr_at_5fpr_low": 0.0, "sprt_detection_rate": 0.2, "sprt_false_positive_rate": 0.1,
+        "class_matched_ratio": None, "sprt_excess": 0.1,
     }  # fmt: skip
     if operator == "LD" and protocol == "qualified":
         absent = ("lcr", "lcr_ci99", "normal_lcr", "lcr_ratio", "lcr_ratio_ci95", "auroc", "auroc_ci95", "tpr_at_5fpr")

@@ -60,6 +60,7 @@ def test_means_and_sample_deviations_by_hand():
     (row,) = joined["rows"]
     assert row["lcr"] == pytest.approx(0.3)
     assert row["lcr_std"] == pytest.approx(((0.04 + 0.01 + 0.09) / 2) ** 0.5)
+    assert row["lcr_range"] == [0.1, 0.6] and row["auroc_range"] == [0.5, 0.7] and "judge_range" not in row
     assert row["auroc"] == pytest.approx(0.6) and row["auroc_n"] == 2 and "lcr_n" not in row
     assert row["judge"] == 0.5 and row["judge_n"] == 1 and "judge_std" not in row
     assert row["label_histogram"] == [2, 3] and row["attack"] == "mgan" and row["rate"] == 0.1
@@ -187,7 +188,14 @@ def test_images_that_mislead_are_joined_by_what_was_asked_for():
     picture, noise = found["quadratic_rows"]
     assert picture["confidence"] == pytest.approx(0.95) and picture["distance_weight"] == 0.1 and picture["goal"] == 3
     assert picture["reached"] is False and noise["reached"] is True, "reached is what every seed reaches"
-    assert found["networks"] == [{"name": "mlp", "accuracy": pytest.approx(0.95), "accuracy_std": pytest.approx(0.1 / 2**0.5)}]
+    assert found["networks"] == [
+        {
+            "name": "mlp",
+            "accuracy": pytest.approx(0.95),
+            "accuracy_std": pytest.approx(0.1 / 2**0.5),
+            "accuracy_range": [0.9, 1.0],
+        }
+    ]
 
 
 def test_rows_within_a_row_are_joined_and_what_belongs_to_pictures_is_the_first_seeds():
