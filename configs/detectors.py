@@ -17,6 +17,7 @@ import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def training(epochs: float, learning_rate: float, batch_size: int, chunk_size: int = 50) -> dict:
@@ -66,8 +67,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.adaptive = ConfigDict({
         "detectors": (*config.detectors, "joint"),
         "num_mutants": 4 if smoke else 16,
-        "arguments": {"norm": "linf", "epsilon": 0.3, "num_steps": 5 if smoke else 200, "step_size": "published",
-                      "num_restarts": 1},
+        "arguments": {"norm": "linf", "epsilon": 0.3, "num_steps": 5 if smoke else 200, "num_restarts": 1,
+                      "step_size": placeholder(float)},  # the attack's own where none is given
         "num_images": 200 if mnist else 10 if smoke else 100,
         "batch_size": 100,
     })  # fmt: skip

@@ -64,7 +64,7 @@ def check(config: Any, dataset: Dataset) -> None:
             )
     if config.adaptive.num_mutants < 1:
         raise ValueError(f"config.adaptive.num_mutants is {config.adaptive.num_mutants}; an attacker needs at least one")
-    selective_gradient_descent(classifier.apply, lambda v, x: x, **config.adaptive.arguments)
+    selective_gradient_descent(classifier.apply, lambda v, x: x, **evading.adaptive_arguments(config))
     if config.undetected.weights and "mgan" not in config.attacks:
         raise ValueError("config.undetected trains mgan with detectors in its loss; name mgan among the attacks, or no weights")
 

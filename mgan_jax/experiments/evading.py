@@ -23,6 +23,11 @@ from mgan_jax.losses import disagreement
 from mgan_jax.types import ApplyFn, Array, Classifier, Detector, Split, Variables
 
 
+def adaptive_arguments(config: Any) -> dict[str, Any]:
+    """Arguments of the attack that knows a detector; those that are None in `config.adaptive` are the attack's own."""
+    return {name: value for name, value in config.adaptive.arguments.items() if value is not None}
+
+
 def mutant_loss(apply_fn: ApplyFn, method: str = "auto") -> Callable[[Variables, Variables, Array], Array]:
     """`score(variables, mutants, images) -> [B]`: the mean of L_mutate over a tree of mutants, differentiable.
 
@@ -127,7 +132,7 @@ def adaptive_attack(
             lambda v, x: classifier.apply(v["target"], x),
             lambda v, x: score(v["target"], v["detector"], x),
             threshold=threshold,
-            **run.config.adaptive.arguments,
+            **adaptive_arguments(run.config),
         )
         both, key = {"target": variables, "detector": state}, stream_key(run.seed, "adaptive", name)
         size = run.config.adaptive.batch_size

@@ -1,6 +1,8 @@
 """A generator that learned to pass detectors, end to end on small networks: its rows, its training, and what sees it less."""
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from ml_collections import ConfigDict
 
 from mgan_jax import checkpoint
 from mgan_jax.experiments import detectors
+from mgan_jax.experiments.evading import adaptive_arguments
 from mgan_jax.experiments.options import Options
 
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
 NAME = "mgan_undetected_1"
 CONFIG = {
     "experiment": "detectors", "seed": 0, "epsilon": 0.3, "rows": (),
@@ -86,3 +90,13 @@ def test_a_second_start_reads(made):
     times = {file: file.stat().st_mtime_ns for file in kept}
     detectors.run(ConfigDict(CONFIG), Options(path))
     assert times == {file: file.stat().st_mtime_ns for file in kept}
+
+
+def test_a_length_of_steps_can_be_typed_and_is_the_attacks_own_where_none_is():
+    config = runpy.run_path(CONFIGS / "detectors.py")["get_config"]("smoke").lock()
+    assert "step_size" not in adaptive_arguments(config)
+    for typed in (0.05, 1):
+        config.adaptive.arguments.step_size = typed
+        assert adaptive_arguments(config)["step_size"] == typed
+    with pytest.raises(TypeError):
+        config.adaptive.arguments.step_size = "published"
