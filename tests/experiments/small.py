@@ -94,6 +94,11 @@ def of_mutation_testing(config, place):
     config.images, config.testing.operators = str(place / "images.npz"), ("NAI",)
 
 
+def of_trials(config, place):
+    config.trials = ConfigDict({"plain": {}, "surer": {"attacks": {"mgan": {"arguments": {"kappa": 3.0}}}}}, sort_keys=False)
+    config.testing.operators, config.protocols.qualified.min_accuracy_ratio = ("NAI",), 0.1
+
+
 EXPERIMENTS = {name.removeprefix("of_"): change for name, change in dict(globals()).items() if name.startswith("of_")}
 EXPERIMENTS["target"] = lambda config, place: None
 
