@@ -76,7 +76,8 @@ class Dense(nn.Module):
 class InstanceNorm(nn.Module):
     """Each channel of each image normalised by its own mean and variance (Ulyanov et al. 2016, arXiv:1607.08022).
 
-    No state, and a batch of one works. [C, H, W, B] -> [C, H, W, B], with scale and bias.
+    No state, and a batch of one works. [C, H, W, B] -> [C, H, W, B], with scale and bias. One pixel is its own mean, and would be
+    0 whatever the image: it is left as it is.
     """
 
     epsilon: float = 1e-6
@@ -85,6 +86,8 @@ class InstanceNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[0],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[0],))
+        if x.shape[1:3] == (1, 1):
+            return x * scale[:, None, None, None] + bias[:, None, None, None]
         mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
         weight = lax.rsqrt(variance + self.epsilon) * scale[:, None, None, None]
         return (x - mean) * weight + bias[:, None, None, None]

@@ -67,6 +67,18 @@ def test_generator_and_discriminator_take_any_image_size(shape):
     assert judge.apply(judge.init(jax.random.key(0), shape), images).shape == (1,)
 
 
+@pytest.mark.parametrize("shape", [(4, 4, 1), (5, 4, 3), (8, 8, 1), (9, 13, 1), (28, 28, 1)])
+def test_generator_and_discriminator_see_the_image(shape):
+    """Also where strides leave one pixel, which is its own mean."""
+    made, judge = generator(0.1), discriminator()
+    variables = [network.init(jax.random.key(0), shape) for network in (made, judge)]
+    for seed in range(3):
+        image = jax.random.uniform(jax.random.key(seed), (1, *shape))
+        for network, one in zip((made, judge), variables, strict=True):
+            slope = jax.grad(lambda x, n=network, v=one: (n.apply(v, x) ** 3).sum())(image)
+            assert np.abs(slope).max() > 1e-6
+
+
 NUMBERS = ("CHWN", "HWIO", "CHWN")
 
 
