@@ -41,7 +41,7 @@ def check_step(step_size: float | str | None) -> None:
         raise ValueError(f"step_size is {step_size}; choose a positive, finite number")
 
 
-def step_length(step_size: float | str | None, epsilon: Array | float, num_steps: int, norm: str) -> Array | float:
+def step_length(step_size: float | str | None, epsilon: Array | float, num_steps: float, norm: str) -> Array | float:
     """How long the steps of PGD are, in units of pixels in [0, 1].
 
     "published" is what Madry et al. (2018) take: 0.01 in L-inf, for MNIST, and 2.5 epsilon / num_steps in L2, where 0.01 would

