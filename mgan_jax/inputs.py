@@ -268,7 +268,9 @@ def as_labels(
     """
     given, num_classes = as_array(labels, name), None
     if network is not None and known(given):
-        apply_fn = network.apply if isinstance(network, Classifier) else network
+        apply_fn = network
+        if isinstance(network, Classifier):
+            apply_fn, variables = network.apply, jax.eval_shape(network.init, jax.random.key(0))
         one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jax.dtypes.canonicalize_dtype(images.dtype))
         num_classes = jax.eval_shape(apply_fn, variables, one).shape[-1]
     return as_classes(given, images.shape, name, num_classes)

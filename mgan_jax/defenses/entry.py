@@ -13,6 +13,10 @@ def checked(defense: Defense, network: ApplyFn | Classifier | None = None) -> De
     """The defense, on arrays as `inputs.as_images` and `as_labels` give them; no images give no logits, and fit nothing.
 
     `apply` looks at shapes and types alone, as a network that an attack may ask outside [0, 1].
+
+    Args:
+      defense: on JAX arrays.
+      network: whose classes labels are, where `fit` looks at labels.
     """
 
     def fit(key: Array, variables: Variables, images: Any, labels: Any) -> Any:

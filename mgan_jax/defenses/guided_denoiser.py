@@ -61,4 +61,4 @@ def guided_denoiser(
     def purify(variables: Variables, images: Array) -> Array:
         return denoise(variables["defense"], images)
 
-    return purifying(apply_fn, fit, purify, differentiable=True)
+    return purifying(apply_fn, fit, purify, differentiable=True, reads_labels=True)

@@ -72,4 +72,4 @@ def autoencoder(
         answers = (apply_fn(variables, shown) / temperature for shown in (images, jnp.clip(made, 0.0, 1.0)))
         return jensen_shannon(*answers)
 
-    return checked(Detector(fit, score), apply_fn)
+    return checked(Detector(fit, score))

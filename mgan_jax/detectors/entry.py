@@ -15,7 +15,7 @@ def checked(detector: Detector, network: ApplyFn | Classifier | None = None, ans
 
     Args:
       detector: on JAX arrays.
-      network: the network, where `fit` looks at labels.
+      network: whose classes labels are, where `fit` looks at labels.
       answers_none: whether it answers no images by itself, as one that cannot be traced has to.
 
     Returns:

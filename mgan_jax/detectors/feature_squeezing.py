@@ -54,4 +54,4 @@ def feature_squeezing(
 
         return jnp.stack([distance(change) for change in changes]).max(0)
 
-    return checked(Detector(fit, score), apply_fn)
+    return checked(Detector(fit, score))

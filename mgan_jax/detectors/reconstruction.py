@@ -55,4 +55,4 @@ def reconstruction(apply_fn: ApplyFn, decoder: Network, train: Train) -> Detecto
         made = reconstructed(apply_fn, decoder, variables, state, images)
         return jnp.square(exact(images) - made).mean((1, 2, 3))
 
-    return checked(Detector(fit, score), apply_fn)
+    return checked(Detector(fit, score))

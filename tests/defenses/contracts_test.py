@@ -174,6 +174,7 @@ def test_every_precision_and_numpy_arrays_have_finite_logits(name, case, trained
     np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(eager, np.float64), rtol=0.05, atol=0.1)
 
 
+LOOKS_AT_NO_LABELS = {"squeezing", "invert_and_classify", "pixel_defend"}
 UNREADABLE = {
     "one image": (lambda images, labels: (images[0], labels[:1]), "choose .B, H, W, C"),
     "without channels": (lambda images, labels: (images[..., 0], labels), "choose .B, H, W, C"),
@@ -195,6 +196,8 @@ def test_arrays_that_mean_something_else_are_refused(name, trained):
     classifier, variables, data = trained
     defense = MAKE[name](classifier, minimiser(epochs=1, batch_size=10))
     for kind, (change, message) in UNREADABLE.items():
+        if name in LOOKS_AT_NO_LABELS and message.startswith("the classes are"):
+            continue
         images, labels = change(data.train.images[:20], data.train.labels[:20])
         with pytest.raises(ValueError, match=message):
             defense.fit(jax.random.key(0), variables, images, labels)

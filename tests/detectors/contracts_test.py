@@ -47,7 +47,7 @@ def rate(classifier):
 
 
 MAKE = {
-    "autoencoder": lambda c: autoencoder(dense("dense", (16,), "sigmoid"), TRAIN, apply_fn=c.apply),
+    "autoencoder": lambda c: autoencoder(dense("dense", (16,), "sigmoid"), TRAIN),
     "class_conditional": lambda c: class_conditional(c.apply, rate(c)),
     "combined": lambda c: combined({"squeezing": feature_squeezing(c.apply, SQUEEZERS), "density": MAKE["kernel_density"](c)}),
     "feature_squeezing": lambda c: feature_squeezing(c.apply, SQUEEZERS),
@@ -141,6 +141,7 @@ def test_every_precision_and_numpy_arrays_have_finite_scores(name, case, trained
         np.testing.assert_allclose(found, again, rtol=1e-3, atol=1e-4)
 
 
+LOOKS_AT_NO_LABELS = {"autoencoder", "feature_squeezing", "reconstruction"}
 UNREADABLE = {
     "one image": (lambda images, labels: (images[0], labels[:1]), "choose .B, H, W, C"),
     "without channels": (lambda images, labels: (images[..., 0], labels), "choose .B, H, W, C"),
@@ -162,6 +163,8 @@ def test_arrays_that_mean_something_else_are_refused(name, trained):
     classifier, variables, data = trained
     detector = MAKE[name](classifier)
     for change, message in UNREADABLE.values():
+        if name in LOOKS_AT_NO_LABELS and message.startswith("the classes are"):
+            continue
         given = data.validation.images[:20]
         images, labels = change(given, data.validation.labels[:20])
         with pytest.raises(ValueError, match=message):

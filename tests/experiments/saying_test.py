@@ -27,7 +27,7 @@ def test_seconds_are_taken_after_everything_else(path):
 
 def test_every_experiment_that_writes_results_is_timed():
     assert [path.stem for path in TIMED] == [
-        "attacks", "defenses", "detectors", "fooling", "mgan", "mutation_testing", "transfer", "visualize",
+        "attacks", "defenses", "detectors", "fooling", "mgan", "mutation_testing", "transfer", "trials", "visualize",
     ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def test_a_range_is_the_least_and_the_largest_over_the_seeds():
 
 def test_a_line_an_operator_and_attack_and_nothing_of_one_seed(example):
     attacks, unfiltered, qualified = over_seeds(several(example))
-    assert [line[0] for line in attacks[2]] == ["mgan", "advgan", "pgd"]
+    assert [line[0] for line in attacks[2]] == ["clean", "mgan", "advgan", "pgd"]
     assert [line[:2] for line in unfiltered[2]] == [[o, a] for o in ("GF", "LD") for a in ("mgan", "advgan", "pgd")]
     assert "unfiltered: rate 0.1" in unfiltered[0] and "over the seeds 0, 1, 2" in unfiltered[0]
     assert {line[3] for line in unfiltered[2]} == {"1.05 (0.90 to 1.20)"} and unfiltered[2][0][6] == "10.0 (10.0 to 10.0)"
