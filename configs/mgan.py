@@ -65,12 +65,14 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.dataset = ConfigDict({"name": "digits", "num_validation": 350, "white": placeholder(int)})
         config.target = training(60, 3e-3, 50, name="cnn", weight_decay=1e-4, max_shift=0)
         generator = {"learning_rate": 2e-3, "batch_size": 50}
-        epochs = {"advgan": 22, "mgan": 40, "advgan_margin": 25}
+        epochs = {"advgan": 22, "mgan": 60, "advgan_margin": 25}
+        # A third level would leave 2 x 2 pixels, of which a norm by image leaves too little to tell one from another.
+        config.generator.widths = (16, 32)
         advgan = {"alpha": 0.1}
-        confident = {"alpha": 0.1, "hinge": "reach"}
+        confident = {"alpha": 0.1, "hinge": "reach", "diversity_weight": 2.0, "target_entropy": 2.0}
         mgan = {
-            **confident, "kappa": 12.0, "beta": 0.5, "target_ratio": 0.95, "max_beta": 3.0, "warmup_steps": 150, "num_mutants": 8,
-            "redraw_every": 1,
+            **confident, "kappa": 12.0, "reference": "normal", "normal_images": 25, "beta": 0.5, "target_ratio": 1.1,
+            "min_beta": -6.0, "max_beta": 6.0, "warmup_steps": 150, "num_mutants": 8, "redraw_every": 1,
         }  # fmt: skip
         config.testing.num_mutants = 20
         config.testing.num_validation_mutants = 20
